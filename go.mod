@@ -1,0 +1,3 @@
+module github.com/roam-web/roam
+
+go 1.26

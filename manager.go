@@ -1,0 +1,527 @@
+package roam
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"time"
+)
+
+// A Manager keeps sessions with data of type T in a [Store]. It is safe for
+// concurrent use. It knows no HTTP; [Web] adds that.
+type Manager[T any] struct {
+	store Store
+	opts  Options
+	use   use
+}
+
+// New returns a manager, or an error if the options contradict each other. A
+// nil opts is ready to use. It starts nothing; see [Manager.Run].
+func New[T any](store Store, opts *Options) (*Manager[T], error) {
+	if store == nil {
+		return nil, errors.New("roam: New: the store is nil; for tests use NewMemStore()")
+	}
+	resolved, err := opts.resolved()
+	if err != nil {
+		return nil, err
+	}
+	return &Manager[T]{store: store, opts: resolved}, nil
+}
+
+// Get returns the session of tok. The zero Token has the zero Session, and no
+// error: a first visit is none. Otherwise the error is an [*EndedError], an
+// [ErrUnavailable] or an [ErrUndecodable].
+func (m *Manager[T]) Get(ctx context.Context, tok Token) (Session[T], error) {
+	if tok.IsZero() {
+		return Session[T]{}, nil
+	}
+	h, err := m.load(ctx, tok, "")
+	if err != nil {
+		return Session[T]{}, err
+	}
+	var data T
+	if err := m.decode(&h.rec, &data); err != nil {
+		return Session[T]{}, err
+	}
+	m.touch(ctx, &h.rec)
+	return m.session(tok, h, data), nil
+}
+
+// Update changes a session's data, durably when it returns, and without a
+// lock: if the session has changed since it was read, it is read again and fn
+// runs again on the new data. So fn may run several times, and must only
+// change its argument. If fn returns an error, nothing is written and Update
+// returns that error. If fn changes nothing, nothing is written.
+//
+// The zero Token starts a session, if fn changes the zero T. Else the errors
+// are those of Get, and [ErrConflict], [ErrTooLarge] and [ErrUnknown].
+//
+// A token from a Session that was just read or written brings the record with
+// it: if that is still current, Update is a single trip to the store.
+func (m *Manager[T]) Update(ctx context.Context, tok Token, fn func(*T) error) (Session[T], error) {
+	if tok.IsZero() {
+		return m.start(ctx, Login{}, fn)
+	}
+	return m.change(ctx, tok, "", func(_ *hand, data *T) (Token, error) { return tok, fn(data) })
+}
+
+// Login makes a session in.User's, with a new secret; the old one is dead when
+// Login returns. A guest's session keeps its data, so a cart comes along, and
+// so does the session of the same user. A session of another user is ended and
+// a new one started, which gets none of its data; so is one for a token that
+// has no living session. fn may change the data; it may be nil, and may run
+// again as in Update.
+func (m *Manager[T]) Login(ctx context.Context, tok Token, in Login, fn func(*T) error) (Session[T], error) {
+	if err := in.check(); err != nil {
+		return Session[T]{}, err
+	}
+	in.From.Agent = clip(in.From.Agent, 256)
+	if fn == nil {
+		fn = func(*T) error { return nil }
+	}
+	var s Session[T]
+	err := ErrEnded
+	if !tok.IsZero() {
+		fresh := mint(tok.id)
+		s, err = m.change(ctx, tok, in.User, func(h *hand, data *T) (Token, error) {
+			r := &h.rec
+			if r.User != "" && r.User != in.User {
+				return Token{}, errAnotherUser
+			}
+			r.Previous, r.Proof = r.Proof, fresh.proof
+			r.User, r.Level, r.From = in.User, in.Level, in.From
+			r.LoggedIn = h.now()
+			r.Idle, r.Lifetime = m.allow(in)
+			return fresh, fn(data)
+		})
+	}
+	if errors.Is(err, errAnotherUser) {
+		if err = m.end(ctx, tok.id, Replaced); err == nil {
+			err = ErrEnded
+		}
+	}
+	if errors.Is(err, ErrEnded) {
+		s, err = m.start(ctx, in, fn)
+	}
+	if err != nil {
+		return Session[T]{}, err
+	}
+	m.log(ctx, "logged in", s.ID, s.User)
+	m.limit(ctx, in.User)
+	return s, nil
+}
+
+var errAnotherUser = errors.New("roam: the session is another user's")
+
+// Logout ends the session of tok, for good when it returns. That there is none
+// any more is no error. But a token that was replaced by a newer login gets an
+// [*EndedError] with reason [Rotated], because its session lives on.
+func (m *Manager[T]) Logout(ctx context.Context, tok Token) error {
+	if tok.IsZero() {
+		return nil
+	}
+	h, err := m.load(ctx, tok, "")
+	var ended *EndedError
+	if errors.As(err, &ended) && ended.Reason != Rotated {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return m.end(ctx, h.rec.ID, LoggedOut)
+}
+
+// List yields the user's living sessions, newest login first. Their Token is
+// zero: a list shows sessions and opens none.
+func (m *Manager[T]) List(ctx context.Context, user string) iter.Seq2[Session[T], error] {
+	return func(yield func(Session[T], error) bool) {
+		for rec, err := range m.store.List(ctx, user) {
+			if err != nil {
+				yield(Session[T]{}, unavailable(err))
+				return
+			}
+			if _, _, over := rec.Over(rec.Now); over {
+				continue
+			}
+			var data T
+			err := m.decode(&rec, &data) // one that cannot be decoded is listed all the same
+			if !yield(m.session(Token{}, &hand{rec: rec}, data), err) {
+				return
+			}
+		}
+	}
+}
+
+// Revoke ends the session with this ID, for good when it returns, whoever's it
+// is: it is the operator's verb. A page where users end their own sessions
+// calls [Manager.RevokeOwn].
+func (m *Manager[T]) Revoke(ctx context.Context, id ID, why Reason) error {
+	if err := why.check(); err != nil {
+		return err
+	}
+	return m.end(ctx, id, why)
+}
+
+// RevokeOwn ends another session of the user who is logged in with tok, as a
+// page "your devices" does. If the session with this ID is not that user's, it
+// returns an [*EndedError] with reason [Missing].
+func (m *Manager[T]) RevokeOwn(ctx context.Context, tok Token, id ID, why Reason) error {
+	if err := why.check(); err != nil {
+		return err
+	}
+	h, err := m.load(ctx, tok, "")
+	if err != nil {
+		return err
+	}
+	rec, err := m.store.Load(ctx, id)
+	if errors.Is(err, ErrNotFound) || err == nil && (h.rec.User == "" || rec.User != h.rec.User) {
+		return &EndedError{ID: id, Reason: Missing}
+	}
+	if err != nil {
+		return unavailable(err)
+	}
+	return m.end(ctx, id, why)
+}
+
+// RevokeUser ends every session of the user whose Login had returned when it
+// was called, but for those excepted, and returns how many it ended. After a
+// new password, for instance:
+//
+//	n, err := m.RevokeUser(ctx, s.User, roam.PasswordChanged, s.ID)
+func (m *Manager[T]) RevokeUser(ctx context.Context, user string, why Reason, except ...ID) (n int, err error) {
+	if err := why.check(); err != nil {
+		return 0, err
+	}
+	err = m.insist(ctx, func(ctx context.Context) error {
+		k, err := m.store.EndUser(ctx, user, why, except...)
+		n += k
+		return err
+	})
+	if n > 0 {
+		m.log(ctx, "revoked user", ID{}, user, slog.String("reason", string(why)), slog.Int("sessions", n))
+	}
+	return n, err
+}
+
+// check also keeps the judged reasons out of tombstones, where they would be
+// lies.
+func (why Reason) check() error {
+	switch why {
+	case "", Idle, Lifetime, Rotated, Forged, Missing:
+		return fmt.Errorf("roam: reason %q: want a constant such as Revoked, or a short name of your own", string(why))
+	}
+	if len(why) > maxReason {
+		return fmt.Errorf("roam: reason of %d bytes: want at most %d", len(why), maxReason)
+	}
+	return nil
+}
+
+// allow returns the limits of a session that starts or logs in now.
+func (m *Manager[T]) allow(in Login) (idle, lifetime time.Duration) {
+	if in.Persist > 0 {
+		return in.Persist, in.Persist
+	}
+	return m.opts.IdleTimeout, m.opts.Lifetime
+}
+
+// start makes a new session; a guest's only if fn puts something into it.
+func (m *Manager[T]) start(ctx context.Context, in Login, fn func(*T) error) (Session[T], error) {
+	var data T
+	empty, err := m.encode(&data, nil)
+	if err != nil {
+		return Session[T]{}, err
+	}
+	if err := fn(&data); err != nil {
+		return Session[T]{}, err
+	}
+	encoded, err := m.encode(&data, nil)
+	if err != nil || in.User == "" && bytes.Equal(empty, encoded) {
+		return Session[T]{}, err
+	}
+	if err := m.fits(encoded); err != nil {
+		return Session[T]{}, err
+	}
+	tok := mint(newID())
+	rec := Record{ID: tok.id, Proof: tok.proof, User: in.User, Level: in.Level, From: in.From, Data: encoded}
+	rec.Idle, rec.Lifetime = m.allow(in)
+	h, err := m.write(ctx, rec)
+	if err != nil {
+		return Session[T]{}, err
+	}
+	m.log(ctx, "started", rec.ID, rec.User)
+	return m.session(tok, h, data), nil
+}
+
+// change is the loop of Update and Login: read, edit, compare and swap. edit
+// gets a copy of the record to change, and returns the token that opens it
+// afterwards.
+func (m *Manager[T]) change(ctx context.Context, tok Token, login string, edit func(*hand, *T) (Token, error)) (Session[T], error) {
+	h := tok.hand
+	if h != nil {
+		if _, _, over := h.rec.Over(h.now()); over {
+			h = nil // confirm at the store: another server may have touched it
+		}
+	}
+	for try := range updateTries {
+		if h == nil {
+			var err error
+			if h, err = m.load(ctx, tok, login); err != nil {
+				return Session[T]{}, err
+			}
+		}
+		var data T
+		if err := m.decode(&h.rec, &data); err != nil {
+			return Session[T]{}, err
+		}
+		before, err := m.encode(&data, nil)
+		if err != nil {
+			return Session[T]{}, err
+		}
+		next := &hand{rec: h.rec, read: h.read}
+		newTok, err := edit(next, &data)
+		if err != nil {
+			return Session[T]{}, err
+		}
+		after, err := m.encode(&data, nil)
+		if err != nil {
+			return Session[T]{}, err
+		}
+		if login == "" && bytes.Equal(before, after) {
+			m.touch(ctx, &h.rec)
+			return m.session(tok, h, data), nil
+		}
+		if !bytes.Equal(before, h.rec.Data) { // the stored form has more than a T, or another order
+			if after, err = m.encode(&data, h.rec.Data); err != nil {
+				return Session[T]{}, err
+			}
+		}
+		if err := m.fits(after); err != nil {
+			return Session[T]{}, err
+		}
+		next.rec.Data = after
+		written, err := m.write(ctx, next.rec)
+		if err == nil {
+			return m.session(newTok, written, data), nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			return Session[T]{}, err
+		}
+		h = nil
+		if err := pause(ctx, try); err != nil {
+			return Session[T]{}, unavailable(err)
+		}
+	}
+	return Session[T]{}, fmt.Errorf("%w: session %v after %d tries", ErrConflict, tok.id, updateTries)
+}
+
+// pause waits a random time that grows with the tries, so that many writers of
+// one session, on several servers, get out of each other's way.
+func pause(ctx context.Context, try int) error {
+	if try == 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(time.Duration(mathrand.Int64N(int64(min(try, 20)) * int64(time.Millisecond))))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// load returns the living record that tok opens. A login may also open, with
+// the secret from before it, a session that already is the user's: so two
+// logins sent at once by one browser end in one session.
+func (m *Manager[T]) load(ctx context.Context, tok Token, login string) (*hand, error) {
+	if tok.IsZero() {
+		return nil, &EndedError{Reason: Missing}
+	}
+	h := &hand{read: time.Now()}
+	rec, err := m.store.Load(ctx, tok.id)
+	if errors.Is(err, ErrNotFound) {
+		return nil, &EndedError{ID: tok.id, Reason: Missing}
+	}
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if rec.ID != tok.id {
+		return nil, fmt.Errorf("%w: asked for session %v, the store answered with %v", ErrUnavailable, tok.id, rec.ID)
+	}
+	h.rec = rec
+	rotated := rec.Previous.fits(tok.proof)
+	switch {
+	case rec.Proof.fits(tok.proof):
+	case rotated && login != "" && login == rec.User:
+	case rotated:
+		return nil, &EndedError{tok.id, Rotated, rec.LoggedIn}
+	default:
+		m.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "session: wrong secret", slog.Any("session", tok.id))
+		return nil, &EndedError{ID: tok.id, Reason: Forged}
+	}
+	if why, at, over := rec.Over(rec.Now); over {
+		return nil, &EndedError{tok.id, why, at}
+	}
+	return h, nil
+}
+
+// write sends an insert or an update until its outcome is known. A write whose
+// answer was lost is settled by the ids of the record's last writes:
+//
+//   - our id is among them: it landed;
+//   - the version has not moved: it did not, so the same write is sent again,
+//     and if both arrive the second one conflicts;
+//   - the version moved by no more writes than the ids tell of: conflict;
+//   - otherwise nobody can tell.
+func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
+	var b [8]byte
+	rand.Read(b[:])
+	id := binary.LittleEndian.Uint64(b[:])
+	next := rec
+	next.Writes = rec.Writes.Push(id)
+	send := m.store.Update
+	if rec.Version == 0 {
+		send = m.store.Insert
+	}
+	var lost error
+	for range writeTries {
+		h := &hand{read: time.Now()}
+		var err error
+		h.rec, err = send(ctx, next)
+		switch {
+		case err == nil && h.rec.ID != rec.ID:
+			return nil, unknown(fmt.Errorf("wrote session %v, the store answered with %v", rec.ID, h.rec.ID))
+		case err == nil:
+			return h, nil
+		case errors.Is(err, ErrConflict) && lost == nil:
+			return nil, err
+		case errors.Is(err, ErrConflict):
+		case errors.Is(err, ErrUnavailable) && lost == nil:
+			return nil, err
+		default:
+			lost = err
+		}
+		if ctx.Err() != nil { // nobody waits for the answer any more
+			break
+		}
+		h.read = time.Now()
+		h.rec, err = m.store.Load(ctx, rec.ID)
+		switch moved := h.rec.Version - rec.Version; {
+		case errors.Is(err, ErrNotFound) && rec.Version == 0:
+		case errors.Is(err, ErrNotFound):
+			return nil, ErrConflict
+		case err != nil:
+			return nil, unknown(errors.Join(lost, err))
+		case h.rec.Writes.Has(id):
+			return h, nil
+		case moved == 0:
+		case moved <= uint64(len(rec.Writes)):
+			return nil, ErrConflict
+		default:
+			return nil, unknown(lost)
+		}
+	}
+	return nil, unknown(lost)
+}
+
+// end ends a session, even if the request that asked for it is cancelled
+// meanwhile: a logout is not undone by a closed browser window.
+func (m *Manager[T]) end(ctx context.Context, id ID, why Reason) error {
+	err := m.insist(ctx, func(ctx context.Context) error { return m.store.End(ctx, id, why) })
+	if err == nil {
+		m.log(ctx, "ended", id, "", slog.String("reason", string(why)))
+	}
+	return err
+}
+
+// insist repeats what may be repeated, because doing it twice is doing it once.
+func (m *Manager[T]) insist(ctx context.Context, do func(context.Context) error) (err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	for range writeTries {
+		if err = do(ctx); err == nil {
+			return nil
+		}
+	}
+	return unavailable(err)
+}
+
+// limit ends the user's oldest logins beyond SessionsPerUser. Each login looks
+// after its own write, so the last of several that race sees them all, and
+// whom any of them ends is old for every other too. The login itself has
+// landed, so if this fails it is left to the next one.
+func (m *Manager[T]) limit(ctx context.Context, user string) {
+	if m.opts.SessionsPerUser == 0 {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	n := 0
+	for rec, err := range m.store.List(ctx, user) {
+		if err == nil {
+			if _, _, over := rec.Over(rec.Now); over {
+				continue
+			}
+			if n++; n > m.opts.SessionsPerUser {
+				err = m.end(ctx, rec.ID, OverLimit)
+			}
+		}
+		if err != nil {
+			m.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "session: limit not enforced", slog.String("user", user), slog.Any("error", err))
+			return
+		}
+	}
+}
+
+// session shows a record to the application.
+func (m *Manager[T]) session(tok Token, h *hand, data T) Session[T] {
+	r := &h.rec
+	s := Session[T]{ID: r.ID, User: r.User, Data: data,
+		Created: r.Created, LoggedIn: r.LoggedIn, Seen: r.Seen, From: r.From, Level: r.Level}
+	s.Expires, _ = r.Deadline()
+	if !tok.IsZero() {
+		s.Token = tok
+		s.Token.hand = h
+	}
+	return s
+}
+
+func (m *Manager[T]) decode(rec *Record, data *T) error {
+	if err := m.opts.Codec.Decode(rec.Data, data); err != nil {
+		return fmt.Errorf("%w: session %v as %T: %w", ErrUndecodable, rec.ID, *data, err)
+	}
+	return nil
+}
+
+func (m *Manager[T]) encode(data *T, was []byte) ([]byte, error) {
+	b, err := m.opts.Codec.Encode(data, was)
+	if err != nil {
+		return nil, fmt.Errorf("roam: encoding %T: %w", *data, err)
+	}
+	return b, nil
+}
+
+func (m *Manager[T]) fits(data []byte) error {
+	if len(data) > m.opts.MaxData {
+		return fmt.Errorf("%w: %d bytes, and Options.MaxData is %d; keep only identifiers and unfinished work in a session", ErrTooLarge, len(data), m.opts.MaxData)
+	}
+	return nil
+}
+
+func (m *Manager[T]) log(ctx context.Context, event string, id ID, user string, more ...slog.Attr) {
+	if !m.opts.Logger.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	if !id.IsZero() {
+		more = append(more, slog.Any("session", id))
+	}
+	if user != "" {
+		more = append(more, slog.String("user", user))
+	}
+	m.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "session: "+event, more...)
+}

@@ -1,0 +1,147 @@
+package roam
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// use remembers which sessions were in use, so that each is touched at most
+// once per window however many requests it has at once. While Run runs the
+// touches wait for it in pending.
+type use struct {
+	mu      sync.Mutex
+	running bool
+	pending map[ID]Touch
+
+	// Two generations of what was noted, each of one window at least. The
+	// older is dropped whole, so that the memory is bounded by the sessions
+	// in use.
+	since    time.Time
+	now, old map[ID]time.Time
+}
+
+// note reports whether a touch of id, in use at time at, is due, and if Run
+// runs takes charge of it.
+func (u *use) note(id ID, at time.Time, window time.Duration) (due, later bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if time.Since(u.since) > maxTouchDelay {
+		u.since, u.old, u.now = time.Now(), u.now, make(map[ID]time.Time)
+	}
+	last, ok := u.now[id]
+	if !ok {
+		last, ok = u.old[id]
+	}
+	if ok && at.Sub(last) < window {
+		return false, false
+	}
+	u.now[id] = at
+	if u.running {
+		u.pending[id] = Touch{id, at}
+	}
+	return true, u.running
+}
+
+// take empties the pending touches.
+func (u *use) take() []Touch {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	touches := make([]Touch, 0, len(u.pending))
+	for _, t := range u.pending {
+		touches = append(touches, t)
+	}
+	clear(u.pending)
+	return touches
+}
+
+// giveBack keeps touches that could not be written for the next time.
+func (u *use) giveBack(touches []Touch) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, t := range touches {
+		if _, newer := u.pending[t.ID]; !newer {
+			u.pending[t.ID] = t
+		}
+	}
+}
+
+// touch notes that a session just read was in use. That the store fails to
+// keep it is no reason to fail the request.
+func (m *Manager[T]) touch(ctx context.Context, rec *Record) {
+	window := touchWindow(rec.Idle)
+	if rec.Now.Sub(rec.Seen) < window {
+		return
+	}
+	if due, later := m.use.note(rec.ID, rec.Now, window); due && !later {
+		m.flush(ctx, []Touch{{rec.ID, rec.Now}})
+	}
+}
+
+func (m *Manager[T]) flush(ctx context.Context, touches []Touch) bool {
+	if len(touches) == 0 {
+		return true
+	}
+	err := m.store.Touch(ctx, touches)
+	if err != nil {
+		m.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "session: touch failed", slog.Int("sessions", len(touches)), slog.Any("error", err))
+	}
+	return err == nil
+}
+
+// Run does the manager's work in the background until ctx is done, and then
+// returns nil: it writes touches once a second in one batch, and prunes what
+// ended longer than Options.Retain ago. Start it once:
+//
+//	go sessions.Run(ctx)
+//
+// Without it touches are written by the requests that cause them, and nothing
+// is pruned; all else is the same.
+func (m *Manager[T]) Run(ctx context.Context) error {
+	m.use.mu.Lock()
+	if m.use.running {
+		m.use.mu.Unlock()
+		return errors.New("roam: Run is already running on this manager")
+	}
+	m.use.running, m.use.pending = true, make(map[ID]Touch)
+	m.use.mu.Unlock()
+
+	tick := time.NewTicker(touchEvery)
+	defer tick.Stop()
+	pruned := time.Now()
+	for {
+		select {
+		case <-tick.C:
+			if touches := m.use.take(); !m.flush(ctx, touches) {
+				m.use.giveBack(touches)
+			}
+			if time.Since(pruned) >= pruneEvery {
+				pruned = time.Now()
+				m.prune(ctx)
+			}
+		case <-ctx.Done():
+			m.use.mu.Lock()
+			m.use.running = false
+			m.use.mu.Unlock()
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+			defer cancel()
+			m.flush(last, m.use.take())
+			return nil
+		}
+	}
+}
+
+// prune works in batches, so that it never holds the store for long.
+func (m *Manager[T]) prune(ctx context.Context) {
+	for {
+		n, err := m.store.Prune(ctx, m.opts.Retain, pruneBatch)
+		if err != nil {
+			m.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "session: prune failed", slog.Any("error", err))
+		}
+		if err != nil || n < pruneBatch {
+			return
+		}
+	}
+}
