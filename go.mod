@@ -1,3 +1,3 @@
 module github.com/roam-web/roam
 
-go 1.26
+go 1.26.0

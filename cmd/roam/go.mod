@@ -1,6 +1,6 @@
 module github.com/roam-web/roam/cmd/roam
 
-go 1.26
+go 1.26.0
 
 require (
 	github.com/roam-web/roam v0.0.0
