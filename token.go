@@ -100,11 +100,15 @@ func (p Proof) String() string { return "proof" }
 // Tokens are not comparable with ==, which would take a time that depends on
 // the secret: use Equal.
 type Token struct {
-	_      [0]func()
-	id     ID
-	proof  Proof
-	secret *[32]byte // only in a token made here by starting a session or by Login
-	hand   *hand     // the record that this token was last seen with, if any
+	id    ID
+	proof Proof
+	hand  *hand // the record that this token was last seen with, if any
+
+	// reveal returns the text of a token made here by starting a session or
+	// by Login, and is nil in others. It is a function because package fmt
+	// prints all that it reaches through unexported fields and pointers, but
+	// of a function only the address.
+	reveal func() string
 }
 
 // A hand is a record in hand, and when it was read on this server's clock.
@@ -125,9 +129,12 @@ const tokenLen = (16 + 32) / 3 * 4
 var errToken = errors.New("roam: malformed token: want the 64 characters that Reveal returned")
 
 func mint(id ID) Token {
-	secret := new([32]byte)
-	rand.Read(secret[:])
-	return Token{id: id, proof: prove(secret), secret: secret}
+	var raw [48]byte
+	copy(raw[:], id[:])
+	rand.Read(raw[16:])
+	return Token{id: id, proof: prove((*[32]byte)(raw[16:])), reveal: func() string {
+		return base64.RawURLEncoding.EncodeToString(raw[:])
+	}}
 }
 
 // ParseToken reads what Reveal wrote. Its error does not contain s.
@@ -168,13 +175,10 @@ func (t Token) Equal(u Token) bool { return t.id == u.id && (t.proof.fits(u.proo
 // the token was made in this program by starting a session or by Login, and ""
 // otherwise. Whoever has the text has the session.
 func (t Token) Reveal() string {
-	if t.secret == nil {
+	if t.reveal == nil {
 		return ""
 	}
-	var raw [48]byte
-	copy(raw[:], t.id[:])
-	copy(raw[16:], t.secret[:])
-	return base64.RawURLEncoding.EncodeToString(raw[:])
+	return t.reveal()
 }
 
 // String returns the ID's text.
