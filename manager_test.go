@@ -782,6 +782,76 @@ func TestASessionThatStraddlesItsDeadlineIsDead(t *testing.T) {
 	})
 }
 
+// A web server whose clock is an hour off logs nobody out early and keeps
+// nobody late: seen from it, the store's clock is off.
+func TestTheStoresClockDecides(t *testing.T) {
+	for _, off := range []time.Duration{-time.Hour, 0, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			m := manager(t, skewed{roam.NewMemStore(), off}, &roam.Options{IdleTimeout: 10 * time.Minute, Lifetime: 30 * time.Minute})
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- m.Run(ctx) }()
+			defer func() { stop(); <-done }()
+			lazy, seen, busy := start(t, m, "a"), start(t, m, "b"), login(t, m, roam.Token{}, "ann")
+			busy = login(t, m, busy.Token, "ann")
+			for range 3 {
+				time.Sleep(9 * time.Minute)
+				if _, err := m.Get(t.Context(), visitor(t, seen)); err != nil {
+					t.Errorf("clock off by %v: logged out early: %v", off, err)
+				}
+				if s, err := m.Update(t.Context(), busy.Token, put("x")); err != nil {
+					t.Errorf("clock off by %v: logged out early: %v", off, err)
+				} else {
+					busy = s
+				}
+			}
+			_, err := m.Get(t.Context(), visitor(t, lazy))
+			wantReason(t, "kept late", err, roam.Idle)
+			time.Sleep(3 * time.Minute)
+			_, err = m.Get(t.Context(), visitor(t, busy))
+			wantReason(t, "kept late", err, roam.Lifetime)
+		})
+	}
+}
+
+// skewed is a store whose clock is off.
+type skewed struct {
+	roam.Store
+	off time.Duration
+}
+
+func (s skewed) out(r roam.Record, err error) (roam.Record, error) {
+	for _, t := range []*time.Time{&r.Created, &r.LoggedIn, &r.Seen, &r.Ended, &r.Now} {
+		if !t.IsZero() {
+			*t = t.Add(s.off)
+		}
+	}
+	return r, err
+}
+
+func (s skewed) Load(ctx context.Context, id roam.ID) (roam.Record, error) {
+	return s.out(s.Store.Load(ctx, id))
+}
+
+func (s skewed) Insert(ctx context.Context, r roam.Record) (roam.Record, error) {
+	return s.out(s.Store.Insert(ctx, r))
+}
+
+func (s skewed) Update(ctx context.Context, r roam.Record) (roam.Record, error) {
+	if !r.LoggedIn.IsZero() {
+		r.LoggedIn = r.LoggedIn.Add(-s.off)
+	}
+	return s.out(s.Store.Update(ctx, r))
+}
+
+func (s skewed) Touch(ctx context.Context, seen []roam.Touch) error {
+	seen = slices.Clone(seen)
+	for i := range seen {
+		seen[i].At = seen[i].At.Add(-s.off)
+	}
+	return s.Store.Touch(ctx, seen)
+}
+
 func TestReloginStartsBothLimitsAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := manager(t, roam.NewMemStore(), &roam.Options{IdleTimeout: time.Hour, Lifetime: 2 * time.Hour})

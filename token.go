@@ -81,11 +81,8 @@ func prove(secret *[32]byte) Proof {
 	return sha256.Sum256(buf[:])
 }
 
-// fits compares in constant time. The zero Proof, which is in records without
-// a previous secret, fits nothing.
-func (p Proof) fits(q Proof) bool {
-	return subtle.ConstantTimeCompare(p[:], q[:]) == 1 && p != Proof{}
-}
+// fits compares in constant time.
+func (p Proof) fits(q Proof) bool { return subtle.ConstantTimeCompare(p[:], q[:]) == 1 }
 
 // String keeps hashes out of logs, where they would only be noise.
 func (p Proof) String() string { return "proof" }
@@ -169,7 +166,7 @@ func (t Token) ID() ID { return t.id }
 func (t Token) IsZero() bool { return t.id.IsZero() }
 
 // Equal reports whether t and u are the same secret of the same session.
-func (t Token) Equal(u Token) bool { return t.id == u.id && (t.proof.fits(u.proof) || t.IsZero()) }
+func (t Token) Equal(u Token) bool { return t.id == u.id && t.proof.fits(u.proof) }
 
 // Reveal returns the token's text, the one that a browser's cookie holds, if
 // the token was made in this program by starting a session or by Login, and ""
