@@ -1,0 +1,56 @@
+# make test     every test of every module, with the race detector
+# make lint     gofmt, go vet, staticcheck, govulncheck
+# make drill    the proof: three designs, three faults, one table
+# make fuzz     each fuzz target for FUZZTIME
+# make bench    the benchmarks of the library and the SQLite store
+# make tidy     go mod tidy in every module
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+FUZZTIME    = 30s
+TESTFLAGS   =
+
+# Every module of the workspace, so that a new one needs no list.
+DIRS     = $$(go list -m -f '{{.Dir}}')
+PACKAGES = $$(go list -m -f '{{.Dir}}/...')
+
+.PHONY: test lint drill fuzz bench tidy prepare
+
+test: prepare
+	@race=; if command -v gcc >/dev/null && [ "$$(go env CGO_ENABLED)" = 1 ]; then race=-race; \
+	else echo "make test: without gcc the race detector cannot run; install gcc and libc6-dev to have it"; fi; \
+	go test $$race -timeout 15m $(TESTFLAGS) $(PACKAGES)
+
+# What the tests need and Go does not bring: a C compiler for the race
+# detector. As root it is installed; otherwise the tests say what they skip.
+prepare:
+	@command -v gcc >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	{ apt-get update -q && apt-get install -y -q --no-install-recommends gcc libc6-dev; }; } || true
+
+lint:
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-clean:"; gofmt -l .; exit 1; }
+	go vet $(PACKAGES)
+	go run $(STATICCHECK) $(PACKAGES)
+	@for dir in $(DIRS); do ( cd $$dir && out=$$(go run $(GOVULNCHECK) ./... 2>&1); code=$$?; \
+	if [ $$code = 0 ]; then echo "govulncheck $$(basename $$dir): no known vulnerability is called"; \
+	elif echo "$$out" | grep -qE 'dial tcp|no such host|403 Forbidden|connection refused|unexpected status|fetching vulnerabilities'; then echo "govulncheck: its database cannot be reached from here; skipped"; \
+	else echo "$$out"; exit $$code; fi ) || exit 1; done
+
+drill:
+	go run ./cmd/roam drill
+
+fuzz:
+	@for dir in $(DIRS); do for pkg in $$(cd $$dir && go list ./...); do \
+	for target in $$(go test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
+	echo "$$pkg $$target" && go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; done; done; done
+
+bench:
+	go test -run '^$$' -bench . -benchmem . ./store/sqlitestore
+
+# The modules find one another through go.work, which go mod tidy does not
+# read: while it runs, each go.mod gets the same replacements.
+tidy:
+	@root=$$PWD; for dir in $(DIRS); do ( cd $$dir && \
+	for m in "" /storetest /store/sqlitestore; do go mod edit -replace github.com/roam-web/roam$$m=$$root$$m; done; \
+	GOWORK=off go mod tidy; code=$$?; \
+	for m in "" /storetest /store/sqlitestore; do go mod edit -dropreplace github.com/roam-web/roam$$m; done; exit $$code ) || exit 1; done
