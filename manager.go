@@ -138,7 +138,8 @@ func (m *Manager[T]) Logout(ctx context.Context, tok Token) error {
 }
 
 // List yields the user's living sessions, newest login first. Their Token is
-// zero: a list shows sessions and opens none.
+// zero: a list shows sessions and opens none. A session whose data cannot be
+// decoded comes with an [ErrUndecodable], and the list goes on.
 func (m *Manager[T]) List(ctx context.Context, user string) iter.Seq2[Session[T], error] {
 	return func(yield func(Session[T], error) bool) {
 		for rec, err := range m.store.List(ctx, user) {

@@ -1,0 +1,464 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/roam-web/roam/cmd/roam/internal/farm"
+	"github.com/roam-web/roam/cmd/roam/internal/report"
+	"github.com/roam-web/roam/cmd/roam/internal/shop"
+	"github.com/roam-web/roam/cmd/roam/internal/shoppers"
+)
+
+// A design is a way to keep sessions.
+type design struct {
+	name  string
+	farm  farm.Options
+	about string
+}
+
+var designs = []design{
+	{"local", farm.Options{Local: true, Policy: "round-robin"},
+		"sessions in each server's memory, any server gets any request"},
+	{"sticky-cookie", farm.Options{Local: true, Policy: "sticky-cookie"},
+		"sessions in each server's memory, each visitor is pinned to one server"},
+	{report.Roam, farm.Options{Policy: "round-robin"},
+		"sessions in a database, any server serves any request"},
+}
+
+// A scenario is what happens to a farm under load.
+type scenario struct {
+	name  string
+	extra bool // not part of the default
+	leave bool // shoppers log out all the time
+	about string
+
+	// during is what happens beside the load, which lasts so long at least.
+	// It returns how many POSTs a server had in hand when it was killed.
+	during func(ctx context.Context, f *farm.Farm, lasts time.Duration, mark func(string)) (inFlight int, err error)
+}
+
+var scenarios = []scenario{
+	{name: "kill", about: "kill -9 of a server in mid-load, started again later", during: killOne},
+	{name: "roll", about: "all servers replaced, one after the other", during: rollAll},
+	{name: "logout", leave: true, about: "sessions end while their own requests are in flight"},
+	{name: "none", extra: true, about: "nothing happens; not part of the default"},
+}
+
+// The limits keep a slip of the finger from becoming an attack on this machine.
+const (
+	maxRate       = 3000
+	maxSeconds    = 120
+	maxDrillHosts = 8
+)
+
+// victim is the server that is killed: not the first and not the last, as
+// those could be special by accident.
+const victim = "web2"
+
+// drill proves on a real farm that nothing gets lost, and shows what other
+// designs lose.
+func drill(ctx context.Context, std *stdio, args []string) error {
+	d := &practice{std: std, loud: terminal(std.Err)}
+	fs := newFlags(std, "drill [flags]", drillManual())
+	pick := fs.String("design", "", "`LIST` of local, sticky-cookie, roam (default all of them)")
+	when := fs.String("scenario", "", "`LIST` of kill, roll, logout, none (default the first three)")
+	fs.IntVar(&d.rate, "rate", 300, "requests per second, a `NUMBER` up to "+fmt.Sprint(maxRate))
+	fs.IntVar(&d.seconds, "seconds", 8, "how long the load of each run lasts at least, a `NUMBER` up to "+fmt.Sprint(maxSeconds))
+	fs.IntVar(&d.servers, "servers", 3, fmt.Sprintf("`NUMBER` of web servers, 2 to %d", maxDrillHosts))
+	asJSON := fs.String("json", "", "write the results to `FILE` as JSON, - for the standard output")
+	page := fs.String("html", "", "write the page to `FILE` (default a new file for temporary things)")
+	if _, err := fs.parse(args); err != nil {
+		return err
+	}
+	for _, limit := range []struct {
+		flag          string
+		n, least, max int
+	}{{"rate", d.rate, 10, maxRate}, {"seconds", d.seconds, 1, maxSeconds}, {"servers", d.servers, 2, maxDrillHosts}} {
+		if limit.n < limit.least || limit.n > limit.max {
+			return misuse("want %d to %d: a drill is for this machine alone and must leave it in one piece", limit.least, limit.max)("--%s is %d", limit.flag, limit.n)
+		}
+	}
+	var err error
+	if d.designs, err = choose("design", *pick, designs, func(d design) (string, bool) { return d.name, true }); err != nil {
+		return err
+	}
+	if d.scenarios, err = choose("scenario", *when, scenarios, func(s scenario) (string, bool) { return s.name, !s.extra }); err != nil {
+		return err
+	}
+	d.out = std.Out
+	if *asJSON == "-" {
+		d.out = std.Err
+	}
+
+	rep, err := d.run(ctx)
+	if err != nil {
+		return err
+	}
+	rep.Command = strings.Join(append([]string{self(), "drill"}, repeat(args)...), " ")
+	if err := d.tell(rep); err != nil {
+		return err
+	}
+	if *asJSON == "-" {
+		err = rep.JSON(std.Out)
+	} else if *asJSON != "" {
+		err = save(*asJSON, rep.JSON)
+	}
+	if err != nil {
+		return err
+	}
+	where, err := savePage(*page, rep)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(d.out, "\nThe same with pictures: %s\n", where)
+	return rep.Err()
+}
+
+func drillManual() string {
+	var b strings.Builder
+	b.WriteString(`
+Kills and replaces web servers under load and counts what their visitors lose,
+for three ways to keep sessions. Each run starts a farm of its own on this
+machine, as "roam up" does, and takes it down again; nothing is left behind but
+the page. Simulated shoppers log in, fill carts from several tabs at once, pay,
+log out and come back. They know what they must see, and hide no retry.
+
+The exit status is 1 if the design "roam" lost anything.
+
+Designs:
+`)
+	for _, d := range designs {
+		fmt.Fprintf(&b, "  %-14s %s\n", d.name, d.about)
+	}
+	b.WriteString("\nScenarios:\n")
+	for _, s := range scenarios {
+		fmt.Fprintf(&b, "  %-14s %s\n", s.name, s.about)
+	}
+	return b.String()
+}
+
+// choose returns the members of all that the comma-separated list names, in
+// the order of the list; those of the default for an empty one.
+func choose[T any](what, list string, all []T, named func(T) (name string, byDefault bool)) (chosen []T, err error) {
+	var names []string
+	for _, v := range all {
+		name, byDefault := named(v)
+		names = append(names, name)
+		if list == "" && byDefault {
+			chosen = append(chosen, v)
+		}
+	}
+	if list == "" {
+		return chosen, nil
+	}
+	seen := map[string]bool{}
+	for name := range strings.SplitSeq(list, ",") {
+		name = strings.TrimSpace(name)
+		i := slices.Index(names, name)
+		if i < 0 {
+			hint := "want " + strings.Join(names, ", ")
+			if near := nearest(name, names); near != "" {
+				hint = fmt.Sprintf("did you mean %s?", near)
+			}
+			return nil, misuse("%s", hint)("there is no %s %q", what, name)
+		}
+		if !seen[name] {
+			seen[name] = true
+			chosen = append(chosen, all[i])
+		}
+	}
+	return chosen, nil
+}
+
+// repeat returns the arguments without those that only say where results go.
+func repeat(args []string) (kept []string) {
+	for i := 0; i < len(args); i++ {
+		name, _, joined := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		if strings.HasPrefix(args[i], "-") && (name == "json" || name == "html") {
+			if !joined {
+				i++
+			}
+			continue
+		}
+		kept = append(kept, quote(args[i]))
+	}
+	return kept
+}
+
+// A practice is one drill.
+type practice struct {
+	std                    *stdio
+	out                    io.Writer
+	loud                   bool // somebody watches
+	designs                []design
+	scenarios              []scenario
+	rate, seconds, servers int
+}
+
+// What a run takes besides its load, for the progress bar: to start and stop a
+// farm, and to settle the accounts.
+const overhead = 3 * time.Second
+
+func (d *practice) run(ctx context.Context) (*report.Report, error) {
+	runs := len(d.designs) * len(d.scenarios)
+	each := time.Duration(d.seconds)*time.Second + overhead
+	people := shop.Accounts()
+	fmt.Fprintln(d.out, report.Wrap(fmt.Sprintf(
+		"%s on a farm of %d web servers and a balancer, on this machine alone: %d shoppers make %d requests a second and know what they must see. This takes about %v; ^C stops it.",
+		sum(len(d.designs), len(d.scenarios)), d.servers, len(people), d.rate, (time.Duration(runs)*each).Round(5*time.Second)), ""))
+	rep := &report.Report{
+		When: time.Now(), Rate: d.rate, Servers: d.servers, People: len(people),
+		Machine: fmt.Sprintf("%d cores, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version()),
+	}
+	progress := d.newProgress(runs, each)
+	defer progress.close()
+	for _, how := range d.designs {
+		for _, what := range d.scenarios {
+			progress.next(how.name + " × " + what.name)
+			r, err := d.once(ctx, how, what, progress)
+			if err != nil {
+				return nil, fmt.Errorf("%s × %s: %w", how.name, what.name, err)
+			}
+			rep.Runs = append(rep.Runs, *r)
+			progress.done(*r)
+		}
+	}
+	return rep, nil
+}
+
+func sum(designs, scenarios int) string {
+	count := func(n int, one, many string) string {
+		if n == 1 {
+			return "one " + one
+		}
+		if n < 4 {
+			return []string{"two", "three"}[n-2] + " " + many
+		}
+		return fmt.Sprint(n, " ", many)
+	}
+	s := count(designs, "way to keep sessions", "ways to keep sessions") + ", " + count(scenarios, "kind of trouble", "kinds of trouble") + ","
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// once makes one run on a farm of its own.
+func (d *practice) once(ctx context.Context, how design, what scenario, p *progress) (_ *report.Run, err error) {
+	dir, err := os.MkdirTemp("", "roam-drill-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	o := how.farm
+	o.Dir, o.Servers, o.Logger = dir, d.servers, slog.New(slog.DiscardHandler)
+	p.say("starting the farm")
+	f, err := farm.Start(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+
+	run := &report.Run{Design: how.name, Scenario: what.name}
+	var names []string
+	for _, s := range f.Status() {
+		names = append(names, s.Name)
+	}
+	lasts := time.Duration(d.seconds) * time.Second
+	opts := shoppers.Options{
+		URL: f.URL(), RootCAs: f.RootCAs(), Servers: names,
+		Rate: d.rate, Duration: lasts,
+		Accounts: shop.Accounts(), Password: shop.Password, Products: shop.Products(),
+		Leave: what.leave, Seed: 1, Progress: p.at,
+	}
+	if what.during != nil {
+		opts.During = func(ctx context.Context, mark func(string)) (err error) {
+			run.InFlightPosts, err = what.during(ctx, f, lasts, func(label string) {
+				mark(label)
+				p.say(label)
+			})
+			return err
+		}
+	}
+	p.say("shoppers arrive")
+	result, err := shoppers.Run(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	run.Result = *result
+	return run, nil
+}
+
+// killOne kills a server after a third of the time and starts it again after
+// two thirds.
+func killOne(ctx context.Context, f *farm.Farm, lasts time.Duration, mark func(string)) (int, error) {
+	if err := wait(ctx, lasts/3); err != nil {
+		return 0, err
+	}
+	mark(victim + " killed")
+	n, err := f.Kill(victim)
+	if err != nil {
+		return n, err
+	}
+	if err := wait(ctx, lasts/3); err != nil {
+		return n, err
+	}
+	err = f.StartServer(ctx, victim)
+	mark(victim + " back")
+	return n, err
+}
+
+// rollAll begins early, so that each server is replaced while the load lasts.
+func rollAll(ctx context.Context, f *farm.Farm, lasts time.Duration, mark func(string)) (int, error) {
+	if err := wait(ctx, lasts/6); err != nil {
+		return 0, err
+	}
+	servers := f.Status()
+	for _, s := range servers { // one mark for each is enough to see it
+		_ = s
+	}
+	return 0, f.Roll(ctx, func(step string) {
+		_, rest, _ := strings.Cut(step, "] ")
+		name, what, _ := strings.Cut(rest, ": ")
+		switch {
+		case strings.HasPrefix(what, "draining"):
+			mark(name + " drained")
+		case strings.HasPrefix(what, "up again"):
+			mark(name + " new")
+		}
+	})
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// tell prints the table and says what it means.
+func (d *practice) tell(rep *report.Report) error {
+	red, green := func(s string) string { return s }, func(s string) string { return s }
+	if terminal(d.out) && os.Getenv("NO_COLOR") == "" {
+		red = func(s string) string { return "\x1b[1;31m" + s + "\x1b[0m" }
+		green = func(s string) string { return "\x1b[1;32m" + s + "\x1b[0m" }
+	}
+	fmt.Fprintln(d.out)
+	if err := rep.Table(d.out, red); err != nil {
+		return err
+	}
+	fmt.Fprintln(d.out)
+	for _, s := range rep.Verdict() {
+		s = report.Wrap(s, "  ")
+		if good := report.Roam + " lost nothing"; strings.HasPrefix(s, good) {
+			s = green(good) + strings.TrimPrefix(s, good)
+		}
+		fmt.Fprintln(d.out, s)
+	}
+	for _, run := range rep.Runs {
+		if run.Design == report.Roam && len(run.Losses()) > 0 {
+			for _, s := range run.Samples {
+				fmt.Fprintf(d.out, "  %s × %s: %s\n", run.Design, run.Scenario, s)
+			}
+		}
+	}
+	return nil
+}
+
+// savePage writes the page and returns where it is.
+func savePage(path string, rep *report.Report) (string, error) {
+	if path == "" {
+		f, err := os.CreateTemp("", "roam-drill-*.html")
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		return f.Name(), errors.Join(rep.HTML(f), f.Close())
+	}
+	if err := save(path, rep.HTML); err != nil {
+		return "", err
+	}
+	return filepath.Abs(path)
+}
+
+func save(path string, write func(io.Writer) error) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
+
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// A progress tells how far the drill is: with a bar to somebody who watches,
+// with a line per run to a file.
+type progress struct {
+	d     *practice
+	bar   *progressbar.ProgressBar // nil if nobody watches
+	each  time.Duration
+	runs  int
+	begun int
+	title string
+}
+
+func (d *practice) newProgress(runs int, each time.Duration) *progress {
+	p := &progress{d: d, runs: runs, each: each}
+	if d.loud {
+		p.bar = progressbar.NewOptions64(int64(time.Duration(runs)*each/time.Millisecond),
+			progressbar.OptionSetWriter(d.std.Err), progressbar.OptionSetWidth(24),
+			progressbar.OptionSetPredictTime(false), progressbar.OptionClearOnFinish(),
+			progressbar.OptionThrottle(50*time.Millisecond), progressbar.OptionSetElapsedTime(false),
+		)
+	}
+	return p
+}
+
+func (p *progress) next(title string) {
+	p.begun++
+	p.title = title
+}
+
+// say tells what is going on in the run.
+func (p *progress) say(what string) {
+	if p.bar != nil {
+		p.bar.Describe(fmt.Sprintf("%d/%d %-44.44s", p.begun, p.runs, p.title+": "+what))
+	}
+}
+
+// at moves the bar to so long after the beginning of the run's load.
+func (p *progress) at(elapsed time.Duration) {
+	if p.bar != nil {
+		p.bar.Set64(int64((time.Duration(p.begun-1)*p.each + min(elapsed+overhead/2, p.each)) / time.Millisecond))
+	}
+}
+
+func (p *progress) done(r report.Run) {
+	p.at(p.each)
+	if p.bar == nil {
+		fmt.Fprintf(p.d.std.Err, "[%d/%d] %s: %d requests in %.1f s\n", p.begun, p.runs, p.title, r.Requests, r.Seconds)
+	}
+}
+
+func (p *progress) close() {
+	if p.bar != nil {
+		p.bar.Finish()
+	}
+}

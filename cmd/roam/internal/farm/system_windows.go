@@ -1,0 +1,5 @@
+package farm
+
+import "syscall"
+
+func attributes() *syscall.SysProcAttr { return nil }

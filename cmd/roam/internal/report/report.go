@@ -1,0 +1,162 @@
+// Package report says what a drill has found: to people as a table, in words
+// and as a page, to programs as JSON.
+//
+// A [Report] is made of [Run] values, one for each design and scenario. What
+// counts as a loss is decided here and nowhere else, by [Run.Losses], so that
+// table, page, words and exit status cannot disagree.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/roam-web/roam/cmd/roam/internal/shoppers"
+)
+
+// Roam is the design whose losses are errors. The others are there to compare.
+const Roam = "roam"
+
+// A Report is all of a drill.
+type Report struct {
+	Runs []Run `json:"runs"`
+
+	When    time.Time `json:"-"`
+	Machine string    `json:"-"` // in general terms
+	Command string    `json:"-"` // that repeats it
+	Rate    int       `json:"-"` // requests per second that were asked for
+	Servers int       `json:"-"`
+	People  int       `json:"-"`
+}
+
+// A Run is one design in one scenario.
+type Run struct {
+	Design   string `json:"design"`
+	Scenario string `json:"scenario"`
+
+	// InFlightPosts is how many requests other than GET, HEAD and OPTIONS the
+	// killed server had in hand, by the balancer's count: those at the moment
+	// of the kill and those that it was given until its sockets were closed.
+	// Nobody can tell whether they took effect, so as many may fail.
+	InFlightPosts int `json:"in_flight_posts"`
+
+	shoppers.Result
+}
+
+// A Loss is one kind of what went wrong in a run.
+type Loss struct {
+	Name  string // as in the JSON
+	Count int
+}
+
+// Losses returns what visitors lost in this run, nothing if they lost nothing.
+func (r Run) Losses() []Loss {
+	all := []Loss{
+		{"logged_out", r.LoggedOut},
+		{"cart_items_lost", r.CartItemsLost},
+		{"acked_writes_lost", r.AckedWritesLost},
+		{"served_after_end", r.ServedAfterEnd},
+		{"written_after_end", r.WrittenAfterEnd},
+		{"cart_items_twice", r.CartItemsTwice},
+		{"wrong_user", r.WrongUser},
+		{"failed_get", r.FailedGet},
+		{"failed_post beyond in_flight_posts", max(0, r.FailedPost-r.InFlightPosts)},
+		{"wrong_answers", r.WrongAnswers},
+		{"unaudited", r.Unaudited},
+	}
+	losses := all[:0]
+	for _, l := range all {
+		if l.Count > 0 {
+			losses = append(losses, l)
+		}
+	}
+	return losses
+}
+
+// words says a loss to people.
+func (l Loss) words() string {
+	one, many, ok := "", "", false
+	switch l.Name {
+	case "logged_out":
+		one, many, ok = "1 logout that nobody asked for", "%s logouts that nobody asked for", true
+	case "cart_items_lost":
+		one, many, ok = "1 cart item gone", "%s cart items gone", true
+	case "acked_writes_lost":
+		one, many, ok = "1 acknowledged write lost", "%s acknowledged writes lost", true
+	case "served_after_end":
+		one, many, ok = "1 request served after the logout", "%s requests served after the logout", true
+	case "written_after_end":
+		one, many, ok = "1 change made after the logout", "%s changes made after the logout", true
+	case "cart_items_twice":
+		one, many, ok = "1 cart item too many", "%s cart items too many", true
+	case "wrong_user":
+		one, many, ok = "1 page of somebody else", "%s pages of somebody else", true
+	case "failed_get":
+		one, many, ok = "1 failed GET", "%s failed GETs", true
+	case "failed_post beyond in_flight_posts":
+		one, many, ok = "1 failed POST that could have been saved", "%s failed POSTs that could have been saved", true
+	case "wrong_answers":
+		one, many, ok = "1 answer that made no sense", "%s answers that made no sense", true
+	case "unaudited":
+		one, many, ok = "1 account that could not be settled", "%s accounts that could not be settled", true
+	}
+	switch {
+	case !ok:
+		return fmt.Sprintf("%s: %d", l.Name, l.Count)
+	case l.Count == 1:
+		return one
+	}
+	return fmt.Sprintf(many, thousands(l.Count))
+}
+
+// Err returns an error that names what roam lost, nil if it lost nothing or
+// was not part of the drill.
+func (r *Report) Err() error {
+	var all []string
+	for _, run := range r.Runs {
+		if run.Design != Roam {
+			continue
+		}
+		for _, l := range run.Losses() {
+			all = append(all, fmt.Sprintf("%s: %s = %d", run.Scenario, l.Name, l.Count))
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return fmt.Errorf("roam lost something: %s", strings.Join(all, "; "))
+}
+
+// JSON writes the report for programs.
+func (r *Report) JSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(r)
+}
+
+// designs returns the names of the designs, in the order in which they ran.
+func (r *Report) designs() []string { return r.names(func(run Run) string { return run.Design }) }
+
+func (r *Report) scenarios() []string { return r.names(func(run Run) string { return run.Scenario }) }
+
+func (r *Report) names(of func(Run) string) (names []string) {
+	seen := map[string]bool{}
+	for _, run := range r.Runs {
+		if name := of(run); !seen[name] {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// thousands writes 12345 as 12,345.
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

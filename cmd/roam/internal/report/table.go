@@ -1,0 +1,166 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// Width is how many columns of a terminal the table and the words may take.
+const Width = 100
+
+// A column is one number of a run, as all forms of the report show it.
+type column struct {
+	head [2]string // of the table, one below the other
+	name string    // of the page
+	says string    // one sentence for a newcomer
+	loss bool      // not zero means that somebody lost something
+	text func(Run) string
+	bad  func(Run) bool // for those that are not a plain loss; nil means not zero
+}
+
+func number(of func(Run) int) func(Run) string {
+	return func(r Run) string { return fmt.Sprint(of(r)) }
+}
+
+// columns are in the order of importance for somebody who reads from the left.
+var columns = []column{
+	{
+		head: [2]string{"", "requests"}, name: "requests",
+		says: "How many requests the shoppers sent while the load ran.",
+		text: number(func(r Run) int { return r.Requests }),
+	}, {
+		head: [2]string{"failed", "GET"}, name: "failed GET", loss: true,
+		says: "Pages that were not shown: no answer, or one of status 500 and above. A balancer can ask another server, so none need fail.",
+		text: number(func(r Run) int { return r.FailedGet }),
+	}, {
+		head: [2]string{"failed", "POST"}, name: "failed POST", loss: true,
+		says: "Forms and calls that change something, and got no answer or one of status 500 and above. Nothing may repeat these unasked.",
+		text: number(func(r Run) int { return r.FailedPost }),
+		bad:  func(r Run) bool { return r.FailedPost > r.InFlightPosts },
+	}, {
+		head: [2]string{"POSTs in", "the kill"}, name: "POSTs in the kill",
+		says: "How many of those the killed server had in hand, by the balancer's count; as many may fail.",
+		text: number(func(r Run) int { return r.InFlightPosts }),
+	}, {
+		head: [2]string{"logged", "out"}, name: "logged out", loss: true,
+		says: "Times that somebody who was logged in was suddenly taken for a guest.",
+		text: number(func(r Run) int { return r.LoggedOut }),
+	}, {
+		head: [2]string{"items", "lost"}, name: "cart items lost", loss: true,
+		says: "Items that the site had confirmed, and that were missing when the shopper looked into the cart.",
+		text: number(func(r Run) int { return r.CartItemsLost }),
+	}, {
+		head: [2]string{"writes", "lost"}, name: "acknowledged writes lost", loss: true,
+		says: "Confirmed items, orders and logins that were nowhere to be found when every account was settled at the end.",
+		text: number(func(r Run) int { return r.AckedWritesLost }),
+	}, {
+		head: [2]string{"served", "after end"}, name: "served after end", loss: true,
+		says: "Requests sent with the old key after the logout had been answered, and still served as that user.",
+		text: number(func(r Run) int { return r.ServedAfterEnd }),
+	}, {
+		head: [2]string{"busiest", "/ mean"}, name: "busiest / mean",
+		says: "The share of the busiest server over the mean of all; 1.00 is perfectly even. A server that is down counts, so a fault raises it.",
+		text: func(r Run) string { return fmt.Sprintf("%.2f", r.MaxOverMean) },
+	}, {
+		head: [2]string{"p50", "ms"}, name: "p50 ms",
+		says: "Half of the requests were answered within so many milliseconds, counted from when they were due, not from when they got their turn.",
+		text: func(r Run) string { return milliseconds(r.P50) },
+	}, {
+		head: [2]string{"p99", "ms"}, name: "p99 ms",
+		says: "The same for 99 of 100 requests.",
+		text: func(r Run) string { return milliseconds(r.P99) },
+	},
+}
+
+// wrong says whether the number is a loss in this run.
+func (c column) wrong(r Run) bool {
+	switch {
+	case !c.loss:
+		return false
+	case c.bad != nil:
+		return c.bad(r)
+	}
+	return c.text(r) != "0"
+}
+
+func milliseconds(ms float64) string {
+	if ms < 10 {
+		return fmt.Sprintf("%.1f", ms)
+	}
+	return fmt.Sprintf("%.0f", ms)
+}
+
+// Table writes the table. Paint, if not nil, colours a cell that is a loss.
+func (r *Report) Table(w io.Writer, paint func(string) string) error {
+	designs, scenarios := len("design"), len("scenario")
+	widths := make([]int, len(columns))
+	for i, c := range columns {
+		widths[i] = max(len(c.head[0]), len(c.head[1]))
+		for _, run := range r.Runs {
+			widths[i] = max(widths[i], len(c.text(run)))
+		}
+	}
+	for _, run := range r.Runs {
+		designs, scenarios = max(designs, len(run.Design)), max(scenarios, len(run.Scenario))
+	}
+	total := designs + 1 + scenarios
+	for _, n := range widths {
+		total += n
+	}
+	gap := strings.Repeat(" ", min(2, max(1, (Width-total)/len(columns))))
+
+	var b strings.Builder
+	line := func(design, scenario string, cell func(int, column) string) {
+		fmt.Fprintf(&b, "%-*s %-*s", designs, design, scenarios, scenario)
+		for i, c := range columns {
+			b.WriteString(gap)
+			b.WriteString(cell(i, c))
+		}
+		b.WriteByte('\n')
+	}
+	right := func(i int, s string) string {
+		return strings.Repeat(" ", widths[i]-utf8.RuneCountInString(s)) + s
+	}
+	line("", "", func(i int, c column) string { return right(i, c.head[0]) })
+	line("design", "scenario", func(i int, c column) string { return right(i, c.head[1]) })
+	last := ""
+	for _, run := range r.Runs {
+		if last != "" && last != run.Design {
+			b.WriteByte('\n')
+		}
+		last = run.Design
+		line(run.Design, run.Scenario, func(i int, c column) string {
+			cell := right(i, c.text(run))
+			if paint != nil && c.wrong(run) {
+				cell = paint(cell)
+			}
+			return cell
+		})
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// Wrap breaks a sentence into lines of at most Width columns, the later ones
+// indented.
+func Wrap(text, indent string) string {
+	var b strings.Builder
+	at := 0
+	for i, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case at+1+n > Width:
+			b.WriteString("\n" + indent)
+			at = len(indent)
+		default:
+			b.WriteByte(' ')
+			at++
+		}
+		b.WriteString(word)
+		at += n
+	}
+	return b.String()
+}

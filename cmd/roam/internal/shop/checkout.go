@@ -1,0 +1,93 @@
+package shop
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/roam-web/roam"
+)
+
+// checkout turns the cart into an order. Cart and order are in two databases
+// and no transaction spans them, so the steps are in an order that can be cut
+// off anywhere and repeated:
+//
+//  1. Read the cart.
+//  2. Insert an order with the cart's ID. If there is one already, from a
+//     second click or a try that was cut off, that one stands.
+//  3. Take out of the cart what that order has, if it is still the same cart.
+//
+// What another tab adds meanwhile stays in the cart. Given up is the quantity
+// that another tab lowers between steps 1 and 3: the order came first.
+func (s *Shop) checkout(w http.ResponseWriter, r *http.Request) error {
+	visit, err := s.member(w, r)
+	if err != nil {
+		return err
+	}
+	cart := visit.Data.Cart
+	if shown := r.PostFormValue("cart"); shown != "" && shown != cart.ID {
+		return seeOther(w, r, "/orders") // that cart has been ordered; this one the visitor has not seen
+	}
+	if cart.Count() == 0 {
+		return seeOther(w, r, "/orders")
+	}
+	order, err := s.orders.place(r.Context(), newOrder(visit.User, cart))
+	if err != nil {
+		return err
+	}
+	if err := s.settle(r.Context(), visit, order); err != nil {
+		return err
+	}
+	return seeOther(w, r, "/orders/"+order.ID)
+}
+
+// settle is the third step. The token of a visit that was just read brings the
+// record along, so that this is one trip to the store if nothing has changed.
+func (s *Shop) settle(ctx context.Context, visit roam.Session[Visit], placed Order) error {
+	_, err := s.sessions.Update(ctx, visit.Token, func(v *Visit) error {
+		v.Cart.Take(placed)
+		return nil
+	})
+	return err
+}
+
+// history returns the user's orders, newest first. If one of them is still in
+// the cart, a checkout was cut off, for instance because its server was
+// killed: it is settled here.
+func (s *Shop) history(ctx context.Context, visit roam.Session[Visit]) ([]Order, error) {
+	all, err := s.orders.list(ctx, visit.User)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range all {
+		if o.ID == visit.Data.Cart.ID {
+			return all, s.settle(ctx, visit, o)
+		}
+	}
+	return all, nil
+}
+
+func (s *Shop) listOrders(w http.ResponseWriter, r *http.Request) error {
+	visit, err := s.member(w, r)
+	if err != nil {
+		return err
+	}
+	all, err := s.history(r.Context(), visit)
+	if err != nil {
+		return err
+	}
+	return s.private(w, r, "orders", visit, all)
+}
+
+// order shows one order to the user who placed it. To all others there is no
+// such order.
+func (s *Shop) order(w http.ResponseWriter, r *http.Request) error {
+	visit, err := s.member(w, r)
+	if err != nil {
+		return err
+	}
+	order, err := s.orders.find(r.Context(), visit.User, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return s.private(w, r, "order", visit, order)
+}

@@ -1,0 +1,103 @@
+package shoppers
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// auditors is how many accounts are settled at once.
+const auditors = 4
+
+// audit settles every shopper's account, now that nothing is on its way any
+// more: what was acknowledged must be there.
+func (c *crowd) audit(ctx context.Context) {
+	var all sync.WaitGroup
+	slots := make(chan struct{}, auditors)
+	for _, s := range c.people {
+		all.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			if !s.audit(ctx) {
+				c.tally.note(func(r *Result, _ *Bucket) { r.Unaudited++ })
+			}
+		})
+	}
+	all.Wait()
+}
+
+// audit reports whether the account could be settled. Orders come first, as a
+// checkout that was cut off is finished by looking at them.
+func (s *shopper) audit(ctx context.Context) bool {
+	t := s.tabs[0]
+	s.mu.Lock()
+	member := s.user != "" && !s.unsure
+	s.mu.Unlock()
+	if member {
+		orders, as, err := t.orders(ctx, time.Now())
+		if err != nil {
+			return false
+		}
+		if as != "" {
+			s.mu.Lock()
+			s.file(orders)
+			s.mu.Unlock()
+		}
+	}
+
+	s.mu.Lock()
+	b := s.before()
+	s.mu.Unlock()
+	a := t.ask(ctx, time.Now(), get("/api/whoami"))
+	if a.failed() {
+		return false
+	}
+	p, err := a.page("/api/whoami")
+	if err != nil {
+		s.c.tally.wrong("GET /api/whoami: %v", err)
+		return false
+	}
+	if s.excused {
+		s.mu.Lock()
+		s.compare(b.glance, p.cart)
+		s.mu.Unlock()
+	} else {
+		s.see(b, p)
+	}
+	lost := s.cart.lost(p.cart)
+	if member && p.user != s.own { // an acknowledged login does not stand
+		lost++
+	}
+	if lost > 0 {
+		s.c.tally.note(func(r *Result, _ *Bucket) { r.AckedWritesLost += lost })
+	}
+	return member && p.user == s.own || s.auditOrders(ctx)
+}
+
+// auditOrders logs in to look at orders that the shopper has not seen since
+// the load ended, if there are any.
+func (s *shopper) auditOrders(ctx context.Context) bool {
+	if len(s.orders)+len(s.ordered) == 0 {
+		return true
+	}
+	t := s.tabs[0]
+	s.mu.Lock()
+	s.moving = true
+	s.mu.Unlock()
+	t.login(ctx, time.Now())
+	// Where each server knows only its own sessions, the right one has to be
+	// met by chance.
+	for range 2 * max(1, len(s.c.opts.Servers)) {
+		orders, as, err := t.orders(ctx, time.Now())
+		if err != nil {
+			return false
+		}
+		if as != "" {
+			s.mu.Lock()
+			s.file(orders)
+			s.mu.Unlock()
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,267 @@
+package shoppers
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A shopper is one person with one browser, which has several tabs and one
+// cookie jar.
+type shopper struct {
+	c    *crowd
+	own  string // the account
+	tabs []*tab
+	jar  *cookiejar.Jar
+	next int // which tab is due, for the schedule alone
+
+	mu   sync.Mutex
+	calm *sync.Cond // signalled when asking falls to zero
+
+	user     string // as whom the shopper is logged in, by the last that the site acknowledged; "" a guest
+	ticket   bool   // the next login has been paid for out of the budget
+	lost     bool   // was logged out by mistake
+	turn     int    // changes when a login, a logout or a checkout begins or ends, and with a loss
+	moving   bool   // one of these is going on
+	quiet    bool   // the tabs keep to public pages, so that a session can end in peace
+	starting bool   // the add that starts a session is on its way
+	asking   int    // looks and adds on their way that bring the session's cookie
+	unsure   bool   // a login or logout was never answered
+	excused  bool   // nor may the cart be what it was, then
+	cart     *ledger
+	dirty    bool // a checkout has happened that has not been seen among the orders
+	orders   map[string]map[string]int
+	ordered  map[string]bool // acknowledged, and not yet seen among the orders
+}
+
+// A tab does one thing after the other.
+type tab struct {
+	s    *shopper
+	n    int
+	line line
+	jobs *jobs
+	rng  *rand.Rand
+	next string // where a form's answer leads to
+}
+
+func newShopper(c *crowd, user string, i, n int) *shopper {
+	jar, _ := cookiejar.New(nil) // has no errors
+	s := &shopper{
+		c: c, own: user, jar: jar, cart: newLedger(),
+		orders: map[string]map[string]int{}, ordered: map[string]bool{},
+	}
+	s.calm = sync.NewCond(&s.mu)
+	for k := range n {
+		s.tabs = append(s.tabs, &tab{
+			s: s, n: k, jobs: newJobs(),
+			line: line{addr: c.site.Host, config: c.tls},
+			rng:  rand.New(rand.NewPCG(c.opts.Seed, uint64(2+i*1000+k))),
+		})
+	}
+	return s
+}
+
+func (t *tab) run(ctx context.Context) {
+	defer t.line.close()
+	for {
+		j, ok := t.jobs.pop()
+		if !ok {
+			return
+		}
+		j.do(ctx, t, j.at)
+	}
+}
+
+// A request is what a tab sends.
+type request struct {
+	method, path string
+	form         url.Values
+	key          []*http.Cookie // instead of the jar's, which then learns nothing from the answer
+	hold         *hold
+}
+
+// get is a request of a page.
+func get(path string) request { return request{method: "GET", path: path} }
+
+// post is a form that was sent.
+func post(path string, fields ...string) request {
+	form := url.Values{}
+	for i := 0; i+1 < len(fields); i += 2 {
+		form.Set(fields[i], fields[i+1])
+	}
+	return request{method: "POST", path: path, form: form}
+}
+
+// public says that the page is the same for everyone.
+func (r request) public() bool {
+	return r.method == "GET" && (r.path == "/" || r.path == "/about" || r.path == "/live" ||
+		strings.HasPrefix(r.path, "/product/") || strings.HasPrefix(r.path, "/login"))
+}
+
+// ask sends a request once and counts what comes of it.
+func (t *tab) ask(ctx context.Context, at time.Time, r request) answer {
+	s := t.s
+	var body *strings.Reader
+	if r.method == "POST" {
+		body = strings.NewReader(r.form.Encode())
+	} else {
+		body = strings.NewReader("")
+	}
+	req, err := http.NewRequest(r.method, "https://"+s.c.site.Host+r.path, body)
+	if err != nil {
+		return answer{err: err, at: time.Now()}
+	}
+	req.Header.Set("User-Agent", agent)
+	if r.method == "POST" { // what a browser says of a form on the site itself
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.Header.Set("Origin", "https://"+s.c.site.Host)
+		req.Header.Set("Sec-Fetch-Site", "same-origin")
+	}
+	own := r.key == nil
+	if own {
+		r.key = s.jar.Cookies(s.c.site)
+	}
+	for _, c := range r.key {
+		req.AddCookie(c)
+	}
+	a := t.line.send(ctx, req, r.hold)
+	if r.hold != nil {
+		at = time.Time{} // it was the shopper that took its time
+	}
+	s.c.tally.exchanged(r.method, r.path, at, a)
+	if own && a.err == nil {
+		s.jar.SetCookies(s.c.site, a.cookies())
+	}
+	return a
+}
+
+func (a answer) cookies() []*http.Cookie { return (&http.Response{Header: a.header}).Cookies() }
+
+// failed says that nobody knows what became of the request.
+func (a answer) failed() bool { return a.err != nil || a.status >= 500 }
+
+// leads returns the path that a form's answer leads to, "" if to none.
+func (a answer) leads() string {
+	if a.status != http.StatusSeeOther {
+		return ""
+	}
+	u, err := url.Parse(a.header.Get("Location"))
+	if err != nil {
+		return ""
+	}
+	return u.RequestURI()
+}
+
+// turnedAway says that the page was for those who are logged in, and that the
+// site took the shopper for somebody who is not.
+func (a answer) turnedAway() bool { return strings.HasPrefix(a.leads(), "/login") }
+
+// page reads an answer that tells whom the site took the shopper for.
+func (a answer) page(path string) (page, error) {
+	guest := page{session: true}
+	api := strings.HasPrefix(path, "/api/")
+	switch {
+	case a.turnedAway(), api && a.status == http.StatusUnauthorized:
+		return guest, nil
+	case a.status != http.StatusOK && a.status != http.StatusConflict:
+		return guest, fmt.Errorf("status %d", a.status)
+	case api:
+		return parseState(a.body)
+	}
+	return parsePage(a.body)
+}
+
+// What was known when a request was sent.
+type before struct {
+	turn   int
+	moving bool
+	dirty  bool
+	glance glance
+}
+
+// before returns it. The shopper is locked.
+func (s *shopper) before() before { return before{s.turn, s.moving, s.dirty, s.cart.glance()} }
+
+// answered ends a look or an add, whose beginning has counted it in asking.
+func (s *shopper) answered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asking--; s.asking == 0 {
+		s.calm.Broadcast()
+	}
+}
+
+// see holds what a page says against what the shopper knew when it asked. A
+// page that was on its way while a session began or ended proves nothing.
+func (s *shopper) see(b before, p page) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !p.session || b.moving || b.turn != s.turn {
+		return
+	}
+	s.recognised(p.user)
+	if p.cart != nil && !b.dirty {
+		s.compare(b.glance, p.cart)
+	}
+}
+
+// recognised judges whom the site took the shopper for.
+func (s *shopper) recognised(as string) {
+	note := s.c.tally.note
+	switch {
+	case as != "" && as != s.own:
+		note(func(r *Result, _ *Bucket) { r.WrongUser++ })
+	case s.unsure:
+		s.unsure = false
+		s.user = as
+	case as == s.user:
+	case as == "":
+		s.user, s.lost = "", true
+		s.turn++
+		note(func(r *Result, b *Bucket) { r.LoggedOut++; b.LoggedOut++ })
+	case s.lost: // found again: it was on another server all the time
+		s.user, s.lost = as, false
+		s.turn++
+	default:
+		note(func(r *Result, b *Bucket) { r.ServedAfterEnd++; b.Intruders++ })
+	}
+}
+
+func (s *shopper) compare(g glance, cart map[string]int) {
+	excused := s.excused
+	missing, extra := s.cart.compare(g, cart)
+	if g.page == s.cart.page || missing > 0 {
+		s.excused = false
+	}
+	if missing+extra == 0 {
+		return
+	}
+	if excused {
+		s.cart.forgive(cart)
+	}
+	s.c.tally.note(func(r *Result, b *Bucket) {
+		r.CartItemsTwice += extra
+		if excused {
+			r.CartItemsUnsure += missing
+			return
+		}
+		r.CartItemsLost += missing
+		b.Missing += missing
+	})
+}
+
+// hasSession says that the jar has a session's cookie, dead or alive.
+func (s *shopper) hasSession() bool {
+	for _, c := range s.jar.Cookies(s.c.site) {
+		if c.Name == cookieName {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,240 @@
+package shoppers
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"time"
+)
+
+// bucketWidth is how finely the timeline is divided.
+const bucketWidth = 100 * time.Millisecond
+
+// maxSamples bounds how many strange answers are kept for people to look at.
+const maxSamples = 5
+
+// A Result is what the shoppers have to tell. Requests, latencies, Servers and
+// Timeline are of the load; the rest also counts what the audit found.
+type Result struct {
+	Requests   int `json:"requests"`    // sent
+	FailedGet  int `json:"failed_get"`  // no answer, or one of 500 and above
+	FailedPost int `json:"failed_post"` // the same; the visitor cannot know whether it took effect
+
+	LoggedOut       int `json:"logged_out"`        // times that one who was logged in was taken for a guest
+	CartItemsLost   int `json:"cart_items_lost"`   // items that a shopper had put in and missed when it looked
+	AckedWritesLost int `json:"acked_writes_lost"` // acknowledged adds, orders and logins that were nowhere at the end
+	ServedAfterEnd  int `json:"served_after_end"`  // requests sent after the logout was answered, and still answered as that user
+
+	MaxOverMean float64 `json:"max_over_mean"` // the busiest server's share over the mean
+	P50         float64 `json:"p50_ms"`        // from the scheduled time to the last byte of the answer
+	P99         float64 `json:"p99_ms"`
+
+	// WrittenAfterEnd counts changes that were in flight during a logout, were
+	// completed by the shopper after it had been answered, and were made in
+	// that user's name all the same.
+	WrittenAfterEnd int `json:"written_after_end"`
+
+	CartItemsTwice int `json:"cart_items_twice"` // more in a cart than was ever put there
+	WrongUser      int `json:"wrong_user"`       // taken for somebody else
+	WrongAnswers   int `json:"wrong_answers"`    // neither what was asked for nor a failure
+	Unaudited      int `json:"unaudited"`        // accounts that could not be settled at the end
+
+	// CartItemsUnsure are items that went missing after a login or logout of
+	// the same shopper got no answer. A login that took effect has replaced
+	// the key, and the new one never arrived; nothing acknowledged was broken.
+	CartItemsUnsure int `json:"cart_items_unsure"`
+
+	Logins   int            `json:"logins"` // acknowledged
+	Logouts  int            `json:"logouts"`
+	Orders   int            `json:"orders"`
+	Replays  int            `json:"replays"` // tries with the key of an ended session
+	Seconds  float64        `json:"seconds"` // how long the load ran
+	Rate     float64        `json:"rate"`    // requests per second that were reached
+	ServedBy map[string]int `json:"served_by"`
+
+	Servers  []string `json:"-"`
+	Timeline []Bucket `json:"-"`
+	Marks    []Mark   `json:"-"`
+	Samples  []string `json:"-"` // of wrong answers and failures
+}
+
+// A Bucket is a tenth of a second of the load, by when answers came.
+type Bucket struct {
+	Served    []int // by server, in the order of Result.Servers
+	Failed    int
+	LoggedOut int
+	Missing   int // cart items
+	Intruders int // served after end
+	Slowest   time.Duration
+}
+
+// A Mark is a moment with a name, such as when a server was killed.
+type Mark struct {
+	At    time.Duration // since the load began
+	Label string
+}
+
+type tally struct {
+	mu        sync.Mutex
+	r         Result
+	measuring bool
+	began     time.Time
+	servers   map[string]int // index
+	latencies []time.Duration
+}
+
+func newTally(servers []string) *tally {
+	t := &tally{servers: map[string]int{}}
+	t.r.ServedBy = map[string]int{}
+	for _, s := range servers {
+		t.server(s)
+	}
+	return t
+}
+
+// server returns the index of a server, a new one if it was not announced.
+func (t *tally) server(name string) int {
+	i, ok := t.servers[name]
+	if !ok {
+		i = len(t.r.Servers)
+		t.servers[name] = i
+		t.r.Servers = append(t.r.Servers, name)
+		t.r.ServedBy[name] = 0
+	}
+	return i
+}
+
+func (t *tally) begin(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.measuring, t.began = true, at
+}
+
+func (t *tally) end(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.measuring = false
+	t.r.Seconds = at.Sub(t.began).Seconds()
+}
+
+// bucket returns the present piece of the timeline.
+func (t *tally) bucket(at time.Time) *Bucket {
+	i := max(0, int(at.Sub(t.began)/bucketWidth))
+	for len(t.r.Timeline) <= i {
+		t.r.Timeline = append(t.r.Timeline, Bucket{})
+	}
+	return &t.r.Timeline[i]
+}
+
+// exchanged counts a request and its answer. A scheduled time of zero means
+// that its latency says nothing, because the shopper held it back.
+func (t *tally) exchanged(method, path string, scheduled time.Time, a answer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	failed := a.err != nil || a.status >= 500
+	if failed {
+		if method == "GET" {
+			t.r.FailedGet++
+		} else {
+			t.r.FailedPost++
+		}
+		if a.err != nil {
+			t.sample("%s %s: no answer: %v", method, path, a.err)
+		} else {
+			t.sample("%s %s: %d %.100q", method, path, a.status, a.body)
+		}
+	}
+	if !t.measuring {
+		return
+	}
+	t.r.Requests++
+	b := t.bucket(a.at)
+	if failed {
+		b.Failed++
+	}
+	if a.err == nil {
+		if name := a.header.Get("X-Server"); name != "" {
+			i := t.server(name)
+			t.r.ServedBy[name]++
+			for len(b.Served) <= i {
+				b.Served = append(b.Served, 0)
+			}
+			b.Served[i]++
+		}
+	}
+	if !scheduled.IsZero() {
+		took := a.at.Sub(scheduled)
+		t.latencies = append(t.latencies, took)
+		b.Slowest = max(b.Slowest, took)
+	}
+}
+
+func (t *tally) sample(format string, args ...any) {
+	if len(t.r.Samples) < maxSamples {
+		t.r.Samples = append(t.r.Samples, fmt.Sprintf(format, args...))
+	}
+}
+
+// note changes the counts, and the present bucket, which is one to throw away
+// when nothing is measured.
+func (t *tally) note(change func(r *Result, b *Bucket)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := &Bucket{}
+	if t.measuring {
+		b = t.bucket(time.Now())
+	}
+	change(&t.r, b)
+}
+
+func (t *tally) wrong(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.r.WrongAnswers++
+	t.sample(format, args...)
+}
+
+func (t *tally) mark(label string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.measuring {
+		t.r.Marks = append(t.r.Marks, Mark{time.Since(t.began), label})
+	}
+}
+
+func (t *tally) result() *Result {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.r
+	answered, most := 0, 0
+	for _, n := range r.ServedBy {
+		answered += n
+		most = max(most, n)
+	}
+	if answered > 0 {
+		r.MaxOverMean = round(float64(most)*float64(len(r.ServedBy))/float64(answered), 3)
+	}
+	if r.Seconds > 0 {
+		r.Rate = round(float64(r.Requests)/r.Seconds, 1)
+	}
+	r.Seconds = round(r.Seconds, 2)
+	slices.Sort(t.latencies)
+	r.P50, r.P99 = percentile(t.latencies, 50), percentile(t.latencies, 99)
+	return &r
+}
+
+// percentile returns the smallest of the sorted times, in milliseconds, that p
+// percent of them do not exceed.
+func percentile(sorted []time.Duration, p float64) float64 {
+	if len(sorted) == 0 {
+		return 0
+	}
+	i := int(math.Ceil(p/100*float64(len(sorted)))) - 1
+	return round(float64(sorted[max(0, i)])/float64(time.Millisecond), 2)
+}
+
+func round(x float64, digits int) float64 {
+	scale := math.Pow10(digits)
+	return math.Round(x*scale) / scale
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+
+	"github.com/roam-web/roam/cmd/roam/internal/farm"
+)
+
+// up runs a farm until it is interrupted.
+func up(ctx context.Context, std *stdio, args []string) error {
+	fs := newFlags(std, "up [flags]", `
+Runs a farm on this machine until ^C: several web servers, each a process of
+its own, behind a balancer with TLS. They serve a small shop, whose sessions are
+in a database that all of them share, so that you can kill, drain and replace
+servers and stay logged in. A second ^C stops at once and may lose requests.
+
+The certificate is from an authority that is made for this farm, kept in its
+folder, and never put into a trust store. A server that dies stays down until
+you start it. The balancer is for development, tests and small farms; it listens
+on this machine only unless --listen says otherwise.
+`+storeManual)
+	o := farm.Options{}
+	fs.IntVar(&o.Servers, "servers", 3, "`NUMBER` of web servers, 1 to 20")
+	fs.StringVar(&o.Store, "store", "", "store `URL` of the sessions, sqlite in the data folder if not given")
+	fs.StringVar(&o.Policy, "policy", "round-robin", "which server gets a request: `POLICY` is round-robin or sticky-cookie")
+	fs.StringVar(&o.Listen, "listen", "127.0.0.1:8443", "`ADDRESS` of the balancer; port 0 is a free one")
+	dir := dirFlag(fs)
+	if _, err := fs.parse(args); err != nil {
+		return err
+	}
+	if o.Servers < 1 || o.Servers > 20 {
+		return misuse("want 1 to 20")("--servers is %d", o.Servers)
+	}
+	if policies := []string{"round-robin", "sticky-cookie"}; o.Policy != policies[0] && o.Policy != policies[1] {
+		hint := "want round-robin or sticky-cookie"
+		if near := nearest(o.Policy, policies); near != "" {
+			hint = fmt.Sprintf("did you mean %s?", near)
+		}
+		return misuse("%s", hint)("there is no policy %q", o.Policy)
+	}
+	var err error
+	if fs.given("store") {
+		if o.Store, err = absolute(o.Store); err != nil {
+			return err
+		}
+	}
+	if o.Dir, err = filepath.Abs(*dir); err != nil {
+		return err
+	}
+	log := newConsole(std.Err)
+	o.Logger = slog.New(log)
+	fmt.Fprintf(std.Out, "starting %d web servers …\n", o.Servers)
+	f, err := farm.Start(ctx, o)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return hinted(err, "another program uses %s; --listen 127.0.0.1:0 takes a free port", o.Listen)
+	case errors.Is(err, farm.ErrRunning):
+		return hinted(err, "\"%s status\" shows it; a second farm needs a folder of its own: --dir FOLDER", self())
+	case err != nil:
+		return err
+	}
+	defer f.Close()
+	where := ""
+	if o.Dir != defaultDir() {
+		where = " --dir " + quote(o.Dir)
+	}
+	welcome(std.Out, f.Info(), where)
+	log.level.Set(slog.LevelInfo) // from here on it tells what others do to the farm
+	<-ctx.Done()
+	log.level.Set(slog.LevelWarn)
+	fmt.Fprintln(std.Out, "\nstopping: requests in flight are finished first; ^C again stops at once")
+	if err := f.Close(); err != nil {
+		return err
+	}
+	fmt.Fprintln(std.Out, "stopped; sessions and orders are kept in", filepath.Join(o.Dir, "data"))
+	return nil
+}
+
+// welcome tells what runs where, and what to try. where is the flag that
+// the commands need to find this farm.
+func welcome(out io.Writer, info farm.Info, where string) {
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "\n  balancer\t%s\tpid %d\t%s\n", strings.TrimPrefix(info.URL, "https://"), info.PID, info.Policy)
+	for _, s := range info.Servers {
+		fmt.Fprintf(t, "  %s\t%s\tpid %d\t%s\n", s.Name, s.Address, s.PID, s.State)
+	}
+	t.Flush()
+	fmt.Fprintf(out, "  sessions  %s\n  logs      %s\n", info.Store, filepath.Join(info.Dir, "logs"))
+	fmt.Fprintf(out, "\nThe shop is at %s\n", info.URL)
+	fmt.Fprintf(out, "  Your browser will warn you: the certificate is from this farm's own authority.\n")
+	fmt.Fprintf(out, "  For curl:  curl --cacert %s %s\n", quote(info.RootCert), info.URL)
+	second := info.Servers[min(1, len(info.Servers)-1)].Name
+	first := info.Servers[0].Name
+	fmt.Fprintf(out, "\nLog in, fill a cart, and then try in another terminal:\n")
+	t = tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	for _, row := range [][2]string{
+		{"status", "what runs where"},
+		{"drain " + second, "no new requests for " + second + "; \"undrain " + second + "\" undoes it"},
+		{"kill " + first, "kill -9, as a crash would"},
+		{"start " + first, "start it again"},
+		{"roll", "replace every server, one after the other"},
+		{"sessions list", "who is logged in, on whichever server"},
+	} {
+		fmt.Fprintf(t, "  %s %s%s\t%s\n", self(), row[0], where, row[1])
+	}
+	t.Flush()
+	fmt.Fprintf(out, "\nA server that dies stays down until you start it. ^C stops the farm.\n")
+}
+
+// quote makes a path safe to paste into a shell.
+func quote(path string) string {
+	if strings.Trim(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%") == "" {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}
+
+// self is how to call this program again, for hints that can be pasted.
+func self() string {
+	if strings.Contains(os.Args[0], "/go-build") { // go run removes the program when it ends
+		return "go run ./cmd/roam"
+	}
+	return quote(os.Args[0])
+}

@@ -1,0 +1,213 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/roam-web/roam"
+)
+
+var concurrentLaws = []law{
+	{"Concurrent/OneInsertWins", func(t *tester) {
+		for range rounds(10) {
+			recs := make([]roam.Record, 8)
+			id := newID()
+			for i := range recs {
+				recs[i] = record("ann")
+				recs[i].ID = id
+				recs[i].Data = fmt.Appendf(nil, "%d", i)
+			}
+			t.oneWins(recs, func(rec roam.Record) (roam.Record, error) { return t.store.Insert(t.Context(), rec) })
+		}
+	}},
+
+	{"Concurrent/OneUpdateWins", func(t *tester) {
+		rec := t.insert(record("ann"))
+		for range rounds(25) {
+			recs := make([]roam.Record, 8)
+			for i := range recs {
+				recs[i] = edit(rec, fmt.Sprint(i))
+			}
+			t.oneWins(recs, func(rec roam.Record) (roam.Record, error) { return t.store.Update(t.Context(), rec) })
+			rec = t.load(rec.ID)
+		}
+		if want := uint64(rounds(25) + 1); rec.Version != want {
+			t.Errorf("version is %d, want %d: one more for each update that won", rec.Version, want)
+		}
+	}},
+
+	{"Concurrent/ATouchDisturbsNoUpdate", func(t *tester) {
+		rec := t.insert(record("ann"))
+		n := rounds(150)
+		var done atomic.Bool
+		each(3, func(i int) {
+			for !done.Load() && i > 0 {
+				if err := t.store.Touch(t.Context(), []roam.Touch{{ID: rec.ID, At: rec.Now.Add(time.Hour)}}); err != nil {
+					t.Errorf("Touch: %v", err)
+					return
+				}
+			}
+			if i > 0 {
+				return
+			}
+			defer done.Store(true)
+			have := rec
+			for k := range n {
+				data := fmt.Sprint(k)
+				next, err := t.store.Update(t.Context(), edit(have, data))
+				if err != nil {
+					t.Errorf("Update %d, while only touches ran beside it: %v", k, err)
+					return
+				}
+				got, err := t.store.Load(t.Context(), rec.ID)
+				if err != nil || string(got.Data) != data || got.Version != next.Version || got.Writes != next.Writes {
+					t.Errorf("a touch took back update %d: version %d with data %s, error %v", k, got.Version, abridge(got.Data), err)
+					return
+				}
+				have = next
+			}
+		})
+	}},
+
+	// Whoever is told that the session has ended can rely on it, whatever
+	// was under way.
+	{"Concurrent/AnEndIsFinal", func(t *tester) {
+		for round := range rounds(60) {
+			rec := t.insert(record("ann"))
+			each(4, func(i int) {
+				switch i {
+				case 0, 1: // compare and swap until it ends
+					have := rec
+					for {
+						next, err := t.store.Update(t.Context(), edit(have, "x"))
+						if errors.Is(err, roam.ErrConflict) {
+							next, err = t.store.Load(t.Context(), rec.ID)
+						}
+						if err != nil {
+							t.Errorf("Update or Load: %v", err)
+							return
+						}
+						if have = next; !have.Ended.IsZero() {
+							return
+						}
+					}
+				case 2:
+					for range 3 {
+						if err := t.store.Touch(t.Context(), []roam.Touch{{ID: rec.ID, At: rec.Now.Add(time.Hour)}}); err != nil {
+							t.Errorf("Touch: %v", err)
+						}
+					}
+				case 3:
+					var err error
+					if round%2 == 0 {
+						err = t.store.End(t.Context(), rec.ID, roam.LoggedOut)
+					} else {
+						_, err = t.store.EndUser(t.Context(), "ann", roam.LoggedOut)
+					}
+					dead, loadErr := t.store.Load(t.Context(), rec.ID)
+					if err != nil || loadErr != nil || dead.Ended.IsZero() {
+						t.Errorf("after End returned %v: Ended is %v, error %v", err, dead.Ended, loadErr)
+					}
+					rec := dead // others still hold the shared one
+					for range 3 {
+						if again, err := t.store.Load(t.Context(), rec.ID); err != nil || differ(again, dead) != "" {
+							t.Errorf("a tombstone changed: %s, error %v", differ(again, dead), err)
+						}
+					}
+				}
+			})
+			if dead := t.load(rec.ID); dead.Ended.IsZero() || dead.Data != nil {
+				t.Fatalf("round %d: the session is back: %+v", round, dead)
+			}
+		}
+	}},
+
+	{"Concurrent/AllMethodsAtOnce", func(t *tester) {
+		users := []string{"", "ann", "bob"}
+		var mu sync.Mutex
+		var made []roam.ID
+		pick := func(r *rand.Rand) roam.ID {
+			mu.Lock()
+			defer mu.Unlock()
+			if len(made) == 0 {
+				return newID()
+			}
+			return made[r.IntN(len(made))]
+		}
+		each(6, func(i int) {
+			r := rand.New(rand.NewPCG(uint64(i), 2))
+			for range rounds(60) {
+				ctx, user := t.Context(), users[r.IntN(len(users))]
+				var err error
+				switch r.IntN(10) {
+				case 0, 1, 2:
+					rec := record(user)
+					if _, err = t.store.Insert(ctx, rec); err == nil {
+						mu.Lock()
+						made = append(made, rec.ID)
+						mu.Unlock()
+					}
+				case 3, 4:
+					var rec roam.Record
+					if rec, err = t.store.Load(ctx, pick(r)); err == nil {
+						_, err = t.store.Update(ctx, edit(rec, "x"))
+					}
+				case 5:
+					err = t.store.Touch(ctx, []roam.Touch{{ID: pick(r), At: time.Now()}, {ID: pick(r), At: time.Now()}})
+				case 6:
+					err = t.store.End(ctx, pick(r), roam.LoggedOut)
+				case 7:
+					_, err = t.store.EndUser(ctx, user, roam.Revoked, pick(r))
+				case 8:
+					for rec, e := range t.store.List(ctx, user) {
+						if e == nil && rec.User != user {
+							e = fmt.Errorf("List(%q) yields a record of %q", user, rec.User)
+						}
+						err = errors.Join(err, e)
+					}
+				case 9:
+					if _, err = t.store.Prune(ctx, time.Hour, 5); err == nil {
+						for _, e := range t.store.All(ctx) {
+							err = errors.Join(err, e)
+						}
+					}
+				}
+				if err != nil && !errors.Is(err, roam.ErrConflict) && !errors.Is(err, roam.ErrNotFound) {
+					t.Errorf("%v", err)
+				}
+			}
+		})
+		all := t.all()
+		for _, id := range made {
+			if _, ok := all[id]; !ok {
+				t.Errorf("session %v, which was inserted and never pruned, is gone", id)
+			}
+		}
+	}},
+}
+
+// oneWins sends writes for one version of one record all at once: one of them
+// lands, is stored, and the others conflict.
+func (t *tester) oneWins(recs []roam.Record, write func(roam.Record) (roam.Record, error)) {
+	t.Helper()
+	var mu sync.Mutex
+	var won []roam.Record
+	each(len(recs), func(i int) {
+		got, err := write(recs[i])
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil {
+			won = append(won, got)
+		} else if !errors.Is(err, roam.ErrConflict) {
+			t.Errorf("the loser of a race got %v, want ErrConflict", err)
+		}
+	})
+	if len(won) != 1 {
+		t.Fatalf("%d of %d writes for one version returned nil, want 1", len(won), len(recs))
+	}
+	t.stored(won[0])
+}
