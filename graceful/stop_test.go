@@ -3,10 +3,12 @@ package graceful
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -430,10 +432,14 @@ func TestReadyzAsksCheck(t *testing.T) {
 	})
 }
 
+const (
+	preface         = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // with empty SETTINGS
+	headers, goAway = 0x1, 0x7                                                                    // frame types, RFC 9113 section 6
+)
+
 // The frames are written by hand, because a client that understands GOAWAY
 // would hide that it is missing.
 func TestHTTP2GetsGoAway(t *testing.T) {
-	const headers, goAway = 0x1, 0x7
 	// HEADERS on stream 1, END_STREAM and END_HEADERS, HPACK by static table:
 	// GET, http, /, :authority t.
 	request := "\x00\x00\x06\x01\x05\x00\x00\x00\x01" + "\x82\x86\x84\x41\x01t"
@@ -447,7 +453,7 @@ func TestHTTP2GetsGoAway(t *testing.T) {
 				srv.Protocols.SetUnencryptedHTTP2(true)
 				r := startServer(t, nil, srv)
 				c := r.dial()
-				io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+				io.WriteString(c, preface)
 				frames := make(chan frame, 100)
 				go func() {
 					defer close(frames)
@@ -475,6 +481,52 @@ func TestHTTP2GetsGoAway(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestTLSStopsAlike(t *testing.T) {
+	ts := httptest.NewTLSServer(nil) // for its certificate
+	ts.Close()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		srv := &http.Server{Handler: http.HandlerFunc(hello), TLSConfig: &tls.Config{Certificates: ts.TLS.Certificates}}
+		s, ln, end := New(srv, nil), listenMem(), make(chan error, 1)
+		go func() { end <- s.RunTLS(ctx, ln, "", "") }()
+		dial := func(proto string) *strictClient {
+			c, err := ln.dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn := tls.Client(c.Conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{proto}})
+			if err := conn.Handshake(); err != nil || conn.ConnectionState().NegotiatedProtocol != proto {
+				t.Fatalf("%s: %v, %+v", proto, err, conn.ConnectionState())
+			}
+			return strict(conn)
+		}
+
+		h1, h2, frames := dial("http/1.1"), dial("h2"), make(chan frame, 100)
+		go func() {
+			defer close(frames)
+			readFrames(h2.r, frames)
+		}()
+		io.WriteString(h2, preface)
+		h1.get(t, "/")
+		stop()
+		<-s.Draining()
+		if a := h1.get(t, "/"); a.status != 200 || !a.close {
+			t.Errorf("HTTP/1.1: %+v, want 200 and Connection: close", a)
+		}
+		h1.Close()
+		last := byte(0)
+		for f := range frames {
+			last = f.kind
+		}
+		if last != goAway {
+			t.Errorf("HTTP/2: the last frame has type %d, want GOAWAY (7)", last)
+		}
+		if err := <-end; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 type frame struct {

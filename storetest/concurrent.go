@@ -82,7 +82,11 @@ var concurrentLaws = []law{
 				switch i {
 				case 0, 1: // compare and swap until it ends
 					have := rec
-					for {
+					for try := 0; ; try++ {
+						if try > 1e5 {
+							t.Errorf("the session lives on after its end")
+							return
+						}
 						next, err := t.store.Update(t.Context(), edit(have, "x"))
 						if errors.Is(err, roam.ErrConflict) {
 							next, err = t.store.Load(t.Context(), rec.ID)

@@ -26,7 +26,7 @@ func Fuzz(f *testing.F, open func(tb testing.TB) roam.Store) {
 		if len(script) > 600 {
 			t.Skip("long scripts find nothing that short ones do not")
 		}
-		agree(&tester{trial: t, store: open(t)}, script)
+		agree(newTester(t, open(t)), script)
 	})
 }
 
@@ -78,7 +78,7 @@ type play struct {
 // agree takes the steps of a script on the store under test and on a MemStore.
 func agree(t *tester, script []byte) {
 	p := &play{tester: t, script: script}
-	p.twins[0] = &twin{tester: &tester{trial: t.trial, store: roam.NewMemStore()}, name: "MemStore"}
+	p.twins[0] = &twin{tester: newTester(t.trial, roam.NewMemStore()), name: "MemStore"}
 	p.twins[1] = &twin{tester: t, name: "the store"}
 	for i := range p.ids {
 		p.ids[i] = newID()

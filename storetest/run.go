@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/roam-web/roam"
 )
@@ -12,7 +13,7 @@ import (
 // each time and closes it with tb.Cleanup.
 func Run(t *testing.T, open func(tb testing.TB) roam.Store) {
 	for _, l := range laws() {
-		t.Run(l.name, func(t *testing.T) { l.check(&tester{trial: t, store: open(t)}) })
+		t.Run(l.name, func(t *testing.T) { l.check(newTester(t, open(t))) })
 	}
 }
 
@@ -27,6 +28,10 @@ func laws() []law {
 	return slices.Concat(
 		loadLaws, insertLaws, updateLaws, touchLaws, endLaws, endUserLaws, listLaws, allLaws, pruneLaws,
 		answerLaws, cancelledLaws, lostAnswerLaws, concurrentLaws, historyLaws, randomLaws, sessionLaws)
+}
+
+func newTester(t trial, store roam.Store) *tester {
+	return &tester{trial: t, store: store, patience: 10 * time.Second}
 }
 
 // A trial is what a law reports to: a *testing.T, or in the tests of the laws

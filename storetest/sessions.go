@@ -356,7 +356,7 @@ var sessionLaws = []law{
 		s := t.login(ms[0], t.parse(t.start(ms[0], "x").Token), roam.Login{User: "ann", Persist: 40 * time.Millisecond})
 		tok := t.parse(s.Token)
 		var err error
-		for start := time.Now(); err == nil && time.Since(start) < patience; {
+		for start := time.Now(); err == nil && time.Since(start) < t.patience; {
 			_, err = ms[1].Get(t.Context(), tok) // which touches it: to be in use helps against idleness only
 		}
 		t.ended("a session past its lifetime", err, roam.Idle, roam.Lifetime)
@@ -420,7 +420,7 @@ var sessionLaws = []law{
 
 				s = t.login(m[0], roam.Token{}, roam.Login{User: "ann", Persist: 15 * time.Millisecond})
 				tok = t.parse(s.Token)
-				for start := time.Now(); err == nil && time.Since(start) < patience; {
+				for start := time.Now(); err == nil && time.Since(start) < t.patience; {
 					_, err = m[1].Get(t.Context(), tok)
 				}
 				t.ended("a session past its lifetime", err, roam.Idle, roam.Lifetime)

@@ -20,11 +20,11 @@ import (
 type tester struct {
 	trial
 	store roam.Store
-}
 
-// patience bounds waiting for what must happen by itself. It decides nothing
-// but when to give up on a store that has failed.
-const patience = 10 * time.Second
+	// patience bounds waiting for what must happen by itself. It decides
+	// nothing but when to give up on a store that has failed.
+	patience time.Duration
+}
 
 func newID() (id roam.ID) {
 	rand.Read(id[:])
@@ -241,8 +241,8 @@ func (t *tester) until(what string, id roam.ID, ok func(roam.Record) bool) roam.
 		if ok(rec) {
 			return rec
 		}
-		if time.Since(start) > patience {
-			t.Fatalf("waited %v for %s", patience, what)
+		if time.Since(start) > t.patience {
+			t.Fatalf("waited %v for %s", t.patience, what)
 		}
 	}
 }

@@ -24,18 +24,24 @@ import (
 
 // A design is a way to keep sessions.
 type design struct {
-	name  string
-	farm  farm.Options
-	about string
+	name string
+	farm farm.Options
+	report.Design
 }
 
 var designs = []design{
-	{"local", farm.Options{Local: true, Policy: "round-robin"},
-		"sessions in each server's memory, any server gets any request"},
-	{"sticky-cookie", farm.Options{Local: true, Policy: "sticky-cookie"},
-		"sessions in each server's memory, each visitor is pinned to one server"},
-	{report.Roam, farm.Options{Policy: "round-robin"},
-		"sessions in a database, any server serves any request"},
+	{"local", farm.Options{Local: true, Policy: "round-robin"}, report.Design{
+		About: "sessions in each server's memory, any server gets any request",
+		Why:   "A server knows only the sessions that it started itself, so the next one in turn takes everybody for a stranger, fault or no fault.",
+	}},
+	{"sticky-cookie", farm.Options{Local: true, Policy: "sticky-cookie"}, report.Design{
+		About: "sessions in each server's memory, each visitor pinned to one server",
+		Why:   "The sessions of a server die with it, and none can end those of another: \"log out all my devices\" does not.",
+	}},
+	{report.Roam, farm.Options{Policy: "round-robin"}, report.Design{
+		About: "sessions in a database, any server serves any request",
+		Why:   "No server owns a session, so none can take one along.",
+	}},
 }
 
 // A scenario is what happens to a farm under load.
@@ -45,9 +51,8 @@ type scenario struct {
 	leave bool // shoppers log out all the time
 	about string
 
-	// during is what happens beside the load, which lasts so long at least.
-	// It returns how many POSTs a server had in hand when it was killed.
-	during func(ctx context.Context, f *farm.Farm, lasts time.Duration, mark func(string)) (inFlight int, err error)
+	// during is what happens beside the load, nil for nothing.
+	during func(ctx context.Context, e *event) error
 }
 
 var scenarios = []scenario{
@@ -55,6 +60,15 @@ var scenarios = []scenario{
 	{name: "roll", about: "all servers replaced, one after the other", during: rollAll},
 	{name: "logout", leave: true, about: "sessions end while their own requests are in flight"},
 	{name: "none", extra: true, about: "nothing happens; not part of the default"},
+}
+
+// An event is a scenario that takes its course.
+type event struct {
+	farm  *farm.Farm
+	lasts time.Duration        // the load, at least
+	clock func() time.Duration // since it began
+	say   func(string)
+	run   *report.Run
 }
 
 // The limits keep a slip of the finger from becoming an attack on this machine.
@@ -76,7 +90,7 @@ func drill(ctx context.Context, std *stdio, args []string) error {
 	pick := fs.String("design", "", "`LIST` of local, sticky-cookie, roam (default all of them)")
 	when := fs.String("scenario", "", "`LIST` of kill, roll, logout, none (default the first three)")
 	fs.IntVar(&d.rate, "rate", 300, "requests per second, a `NUMBER` up to "+fmt.Sprint(maxRate))
-	fs.IntVar(&d.seconds, "seconds", 8, "how long the load of each run lasts at least, a `NUMBER` up to "+fmt.Sprint(maxSeconds))
+	fs.IntVar(&d.seconds, "seconds", 6, "how long the load of each run lasts at least, a `NUMBER` up to "+fmt.Sprint(maxSeconds))
 	fs.IntVar(&d.servers, "servers", 3, fmt.Sprintf("`NUMBER` of web servers, 2 to %d", maxDrillHosts))
 	asJSON := fs.String("json", "", "write the results to `FILE` as JSON, - for the standard output")
 	page := fs.String("html", "", "write the page to `FILE` (default a new file for temporary things)")
@@ -141,7 +155,7 @@ The exit status is 1 if the design "roam" lost anything.
 Designs:
 `)
 	for _, d := range designs {
-		fmt.Fprintf(&b, "  %-14s %s\n", d.name, d.about)
+		fmt.Fprintf(&b, "  %-14s %s\n", d.name, d.About)
 	}
 	b.WriteString("\nScenarios:\n")
 	for _, s := range scenarios {
@@ -223,6 +237,13 @@ func (d *practice) run(ctx context.Context) (*report.Report, error) {
 		When: time.Now(), Rate: d.rate, Servers: d.servers, People: len(people),
 		Machine: fmt.Sprintf("%d cores, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version()),
 	}
+	rep.Designs, rep.Scenarios = map[string]report.Design{}, map[string]string{}
+	for _, how := range d.designs {
+		rep.Designs[how.name] = how.Design
+	}
+	for _, what := range d.scenarios {
+		rep.Scenarios[what.name] = what.about
+	}
 	progress := d.newProgress(runs, each)
 	defer progress.close()
 	for _, how := range d.designs {
@@ -282,12 +303,8 @@ func (d *practice) once(ctx context.Context, how design, what scenario, p *progr
 		Leave: what.leave, Seed: 1, Progress: p.at,
 	}
 	if what.during != nil {
-		opts.During = func(ctx context.Context, mark func(string)) (err error) {
-			run.InFlightPosts, err = what.during(ctx, f, lasts, func(label string) {
-				mark(label)
-				p.say(label)
-			})
-			return err
+		opts.During = func(ctx context.Context, clock func() time.Duration) error {
+			return what.during(ctx, &event{f, lasts, clock, p.say, run})
 		}
 	}
 	p.say("shoppers arrive")
@@ -301,40 +318,44 @@ func (d *practice) once(ctx context.Context, how design, what scenario, p *progr
 
 // killOne kills a server after a third of the time and starts it again after
 // two thirds.
-func killOne(ctx context.Context, f *farm.Farm, lasts time.Duration, mark func(string)) (int, error) {
-	if err := wait(ctx, lasts/3); err != nil {
-		return 0, err
+func killOne(ctx context.Context, e *event) error {
+	if err := wait(ctx, e.lasts/3); err != nil {
+		return err
 	}
-	mark(victim + " killed")
-	n, err := f.Kill(victim)
+	e.say(victim + " is killed")
+	down := report.Outage{Server: victim, Why: "killed", From: e.clock()}
+	n, err := e.farm.Kill(victim)
+	e.run.InFlightPosts = n
 	if err != nil {
-		return n, err
+		return err
 	}
-	if err := wait(ctx, lasts/3); err != nil {
-		return n, err
+	if err := wait(ctx, e.lasts/3); err != nil {
+		return err
 	}
-	err = f.StartServer(ctx, victim)
-	mark(victim + " back")
-	return n, err
+	e.say(victim + " is started again")
+	err = e.farm.StartServer(ctx, victim)
+	down.To = e.clock()
+	e.run.Outages = append(e.run.Outages, down)
+	return err
 }
 
-// rollAll begins early, so that each server is replaced while the load lasts.
-func rollAll(ctx context.Context, f *farm.Farm, lasts time.Duration, mark func(string)) (int, error) {
-	if err := wait(ctx, lasts/6); err != nil {
-		return 0, err
+// rollAll begins early, and lets some time pass after each server, as somebody
+// would who looks whether all is well before going on.
+func rollAll(ctx context.Context, e *event) error {
+	if err := wait(ctx, e.lasts/6); err != nil {
+		return err
 	}
-	servers := f.Status()
-	for _, s := range servers { // one mark for each is enough to see it
-		_ = s
-	}
-	return 0, f.Roll(ctx, func(step string) {
-		_, rest, _ := strings.Cut(step, "] ")
-		name, what, _ := strings.Cut(rest, ": ")
+	return e.farm.Roll(ctx, func(step string) {
+		_, step, _ = strings.Cut(step, "] ")
+		e.say(step)
+		name, what, _ := strings.Cut(step, ": ")
+		all := &e.run.Outages
 		switch {
 		case strings.HasPrefix(what, "draining"):
-			mark(name + " drained")
-		case strings.HasPrefix(what, "up again"):
-			mark(name + " new")
+			*all = append(*all, report.Outage{Server: name, Why: "replaced", From: e.clock()})
+		case strings.HasPrefix(what, "up again") && len(*all) > 0:
+			(*all)[len(*all)-1].To = e.clock()
+			wait(ctx, e.lasts/6) // that ctx ended is Roll's to say
 		}
 	})
 }

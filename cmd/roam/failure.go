@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // A failure is an error that tells the user what to do next. It is printed as
 //
@@ -31,7 +34,9 @@ func misuse(hint string, args ...any) func(format string, args ...any) error {
 }
 
 // nearest returns the candidate that s is most likely a misspelling of, or "".
+// Candidates are in lower case.
 func nearest(s string, candidates []string) string {
+	s = strings.ToLower(s)
 	best, at := "", max(1, len(s)/3)+1
 	for _, c := range candidates {
 		if d := distance(s, c); d < at {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"text/tabwriter"
 )
 
 // A flagSet is a command's flags and its manual. It differs from package flag
@@ -83,11 +84,15 @@ func (fs *flagSet) explain(err error, help string) error {
 	return misuse("%s", help)("%s has no flag --%s", fs.command(), name)
 }
 
+// print writes the manual. In a flag's usage "`N`: how many", the name is its
+// value's and not repeated.
 func (fs *flagSet) print(w io.Writer) {
 	fmt.Fprintf(w, "Usage: roam %s\n\n%s\n", fs.line, fs.manual)
 	head := "\nFlags:\n"
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fs.VisitAll(func(f *flag.Flag) {
 		value, usage := flag.UnquoteUsage(f)
+		usage = strings.TrimPrefix(usage, value+": ")
 		left := "--" + f.Name
 		if value != "" {
 			left += " " + value
@@ -97,12 +102,13 @@ func (fs *flagSet) print(w io.Writer) {
 		default:
 			usage += " (default " + f.DefValue + ")"
 		}
-		fmt.Fprintf(w, "%s  %-16s %s\n", head, left, usage)
+		fmt.Fprintf(t, "%s  %s\t%s\n", head, left, usage)
 		head = ""
 	})
+	t.Flush()
 }
 
-// once reports whether the user gave the flag.
+// given reports whether the user gave the flag.
 func (fs *flagSet) given(name string) (given bool) {
 	fs.Visit(func(f *flag.Flag) { given = given || f.Name == name })
 	return given

@@ -36,7 +36,7 @@ func defaultDir() string {
 
 // dirFlag is the flag of all commands that speak of a farm.
 func dirFlag(fs *flagSet) *string {
-	return fs.String("dir", defaultDir(), "data `FOLDER` of the farm")
+	return fs.String("dir", defaultDir(), "`FOLDER`: where the farm keeps its data")
 }
 
 // dial connects to the running farm.

@@ -19,7 +19,7 @@ Runs one web server of a farm. You never need this: "roam up" starts one for
 each server, and passes it a listening socket, the store URL in ROAM_STORE and
 the file of the orders in ROAM_ORDERS. It stops on SIGTERM, without losing a
 request, and when its standard input ends.`)
-	name := fs.String("name", "", "the server's `NAME`, shown on each page")
+	name := fs.String("name", "", "`NAME`: of the server, shown on each page")
 	if _, err := fs.parse(args); err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func newDesk(std *stdio, line, manual string) *desk {
 	fs := newFlags(std, line, manual)
 	return &desk{
 		flagSet: fs,
-		store:   fs.String("store", "", "store `URL`; if not given, $ROAM_STORE, or that of the farm"),
+		store:   fs.String("store", "", "`URL`: of the store; if not given, $ROAM_STORE, or the farm's store"),
 		dir:     dirFlag(fs),
 		asJSON:  fs.Bool("json", false, "print JSON, for programs"),
 	}
@@ -99,7 +99,7 @@ address at login. A session without a user is a guest's.
 
 With --all the ended ones that have not been pruned are listed too, each with
 the reason.`)
-	user := d.String("user", "", "only this `USER`'s")
+	user := d.String("user", "", "`USER`: list this one's only")
 	all := d.Bool("all", false, "ended sessions too")
 	store, _, err := d.open(ctx, args)
 	if err != nil {
@@ -337,8 +337,8 @@ func sessionsRevoke(ctx context.Context, std *stdio, args []string) (err error) 
 Ends one session, or all of a user's, for good: when the command returns, no
 server that shares the store lets it in, and a request that was still in flight
 cannot bring it back. The visitor is told the reason.`)
-	user := d.String("user", "", "end all sessions of this `USER`")
-	why := d.String("why", string(roam.Revoked), "the `REASON`, at most 64 bytes")
+	user := d.String("user", "", "`USER`: end all of this one's sessions")
+	why := d.String("why", string(roam.Revoked), "`REASON`: what the visitor is told, at most 64 bytes")
 	store, got, err := d.open(ctx, args, "[ID]")
 	if err != nil {
 		return err
@@ -380,7 +380,7 @@ func sessionsPrune(ctx context.Context, std *stdio, args []string) (err error) {
 Removes sessions that have been over for long, by a limit or by a logout. What
 is removed cannot tell its visitor any more why it ended. Web servers that call
 Manager.Run prune by themselves; this is for those that do not.`)
-	older := d.Duration("older", 7*24*time.Hour, "only what has been over for this `DURATION`")
+	older := d.Duration("older", 7*24*time.Hour, "`DURATION`: only what has been over for so long")
 	store, _, err := d.open(ctx, args)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -13,7 +14,7 @@ import (
 
 // status shows the running farm.
 func status(ctx context.Context, std *stdio, args []string) error {
-	fs := newFlags(std, "status [--json]", `
+	fs := newFlags(std, "status [flags]", `
 Shows what runs where and what it did since the farm was started.
 
   STATE     up: gets requests. draining: gets no new ones and has some in flight;
@@ -26,10 +27,19 @@ Shows what runs where and what it did since the farm was started.
   FAILED    of those, an error for the client: what was in flight when it died`)
 	dir := dirFlag(fs)
 	asJSON := fs.Bool("json", false, "print JSON, for programs")
+	wait := fs.Bool("wait", false, "wait until there is a farm, for scripts that have just started it")
 	if _, err := fs.parse(args); err != nil {
 		return err
 	}
 	c, err := dial(ctx, *dir)
+	for *wait && errors.Is(err, farm.ErrNotRunning) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+			c, err = dial(ctx, *dir)
+		}
+	}
 	if err != nil {
 		return err
 	}

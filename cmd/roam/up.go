@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/roam-web/roam/cmd/roam/internal/farm"
+	"github.com/roam-web/roam/cmd/roam/internal/shop"
 )
 
 // up runs a farm until it is interrupted.
@@ -29,10 +30,10 @@ you start it. The balancer is for development, tests and small farms; it listens
 on this machine only unless --listen says otherwise.
 `+storeManual)
 	o := farm.Options{}
-	fs.IntVar(&o.Servers, "servers", 3, "`NUMBER` of web servers, 1 to 20")
-	fs.StringVar(&o.Store, "store", "", "store `URL` of the sessions, sqlite in the data folder if not given")
-	fs.StringVar(&o.Policy, "policy", "round-robin", "which server gets a request: `POLICY` is round-robin or sticky-cookie")
-	fs.StringVar(&o.Listen, "listen", "127.0.0.1:8443", "`ADDRESS` of the balancer; port 0 is a free one")
+	fs.IntVar(&o.Servers, "servers", 3, "`N`: how many web servers, 1 to 20")
+	fs.StringVar(&o.Store, "store", "", "`URL`: where the sessions are; if not given, sqlite in the data folder")
+	fs.StringVar(&o.Policy, "policy", "round-robin", "`POLICY`: of the balancer; or sticky-cookie")
+	fs.StringVar(&o.Listen, "listen", "127.0.0.1:8443", "`ADDRESS`: of the balancer; port 0 is a free one")
 	dir := dirFlag(fs)
 	if _, err := fs.parse(args); err != nil {
 		return err
@@ -100,7 +101,8 @@ func welcome(out io.Writer, info farm.Info, where string) {
 	fmt.Fprintf(out, "  For curl:  curl --cacert %s %s\n", quote(info.RootCert), info.URL)
 	second := info.Servers[min(1, len(info.Servers)-1)].Name
 	first := info.Servers[0].Name
-	fmt.Fprintf(out, "\nLog in, fill a cart, and then try in another terminal:\n")
+	fmt.Fprintf(out, "\nLog in as %s with the password %s, fill a cart, and then try in another terminal:\n",
+		shop.Accounts()[0], shop.Password)
 	t = tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	for _, row := range [][2]string{
 		{"status", "what runs where"},

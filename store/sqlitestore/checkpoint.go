@@ -14,7 +14,7 @@ const (
 
 	// restartWait bounds how long writes wait for a reader that keeps the
 	// log from being used from its start again.
-	restartWait = 100 * time.Millisecond
+	restartWait = 50 * time.Millisecond
 )
 
 // A side copies the write-ahead log into the database beside the writes, on a
@@ -22,8 +22,9 @@ const (
 // makes every thousandth page's write wait for some 20 ms. It runs at most
 // once at a time and ends by itself.
 type side struct {
-	open   func() (*conn, error)
-	maxWAL int
+	open  func() (*conn, error)
+	every int // frames from one checkpoint to the next
+	limit int // frames from which on the writer does it
 
 	mu      sync.Mutex
 	closed  bool
@@ -41,12 +42,12 @@ func (s *side) after(c *conn) {
 	if c.frames < s.tried {
 		s.tried = 0 // the log was restarted
 	}
-	due := c.frames-s.tried >= checkpointEvery
+	due := c.frames-s.tried >= s.every
 	if !due || s.closed {
 		s.mu.Unlock()
 		return
 	}
-	over := c.frames*frameSize > s.maxWAL
+	over := c.frames > s.limit
 	running := s.running
 	if !over && running == nil {
 		s.tried = c.frames
@@ -92,7 +93,7 @@ func (s *side) run() {
 	}
 	err := guard(func() error {
 		frames, copied, err := s.conn.checkpoint(look)
-		if err != nil || frames-copied < checkpointEvery/2 {
+		if err != nil || frames-copied < s.every/2 {
 			return err // another process has just done it
 		}
 		_, _, err = s.conn.checkpoint(passive)

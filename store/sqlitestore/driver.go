@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -20,6 +21,20 @@ import (
 // supported says whether the driver can lock files and share memory between
 // processes on this platform. WAL mode needs both.
 const supported = vfs.SupportsFileLocking && vfs.SupportsSharedMemory
+
+// sqliteVersion asks the library, without a file.
+var sqliteVersion = sync.OnceValues(func() (v string, err error) {
+	err = guard(func() error {
+		db, err := sqlite3.Open(":memory:")
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		v, err = (&conn{db: db}).text("SELECT sqlite_version()")
+		return err
+	})
+	return v, err
+})
 
 // A conn is one connection, with the statements that were prepared on it.
 type conn struct {
@@ -207,7 +222,9 @@ const (
 	other       failure = iota
 	busy                // another connection has the lock
 	interrupted         // by the context
-	full                // no space on the device
+	full                // no space on the disk
+	noWrite             // a write to the file failed, for want of space or otherwise
+	noGrowth            // so did an enlargement of one of the files
 	readOnly
 	cantOpen
 	notDatabase
@@ -222,6 +239,13 @@ func failureOf(err error) failure {
 			return other
 		}
 		x = e.ExtendedCode()
+	}
+	switch x {
+	case sqlite3.IOERR_WRITE:
+		// This driver (v0.35.6) hides in it that there is no space.
+		return noWrite
+	case sqlite3.IOERR_SHMSIZE, sqlite3.IOERR_TRUNCATE:
+		return noGrowth
 	}
 	switch x.Code() {
 	case sqlite3.BUSY, sqlite3.LOCKED:

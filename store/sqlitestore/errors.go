@@ -29,7 +29,9 @@ func (s *Store) hint(err error) string {
 	case busy:
 		return fmt.Sprintf(": another process has held the file's lock for all of Options.BusyWait, %v: look for an open transaction, for instance in a database shell", s.opts.BusyWait)
 	case full:
-		return ": the disk is full: make room; nothing is lost, and reading goes on"
+		return ": the disk is full: make room; what was acknowledged is safe, and reading goes on"
+	case noWrite, noGrowth:
+		return ": the disk is full or broken: make room; what was acknowledged is safe, and reading goes on"
 	case readOnly:
 		return ": the file, its folder or its file system cannot be written by this user"
 	case cantOpen:

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,147 +17,149 @@ import (
 )
 
 const (
-	// applicationID marks a file as one of ours: "roam".
+	// applicationID marks a file as one of ours. It spells "roam".
 	applicationID = 0x726f616d
 
-	// schemaVersion is the version of schema.sql.
-	schemaVersion = 1
+	// schemaVersion is that of schema.sql. The hundreds count the changes
+	// that older programs cannot live with. The rest counts additions, such
+	// as a column with a default, which older programs leave as they are: so
+	// two versions of a program can share a file while one replaces the
+	// other.
+	schemaVersion = 100
 )
 
 //go:embed schema.sql
 var schema string
 
-// oldest is the first SQLite, as in 3.51.3, without a bug that damages files
-// when two connections write and checkpoint at once (sqlite.org/wal.html, "The
-// WAL-reset bug").
+// oldest is the first SQLite without the WAL-reset bug, which can damage a file
+// when two connections write and checkpoint at once (sqlite.org/wal.html).
 var oldest = "3.51.3"
 
-// Open opens the file, and creates it, readable by this user alone, if it is
-// missing. Its folder must exist, on a disk of this host. Open starts no
-// goroutine.
+// Open opens the file at path. A missing file is created for this user alone;
+// its folder must exist, on a disk of this host. Any number of processes may
+// open a file at the same time, also a new one. Open starts no goroutine.
 func Open(path string, opts *Options) (*Store, error) {
-	s := &Store{path: path}
-	var err error
-	if s.opts, err = opts.resolved(); err != nil {
+	resolved, err := opts.resolved()
+	if err != nil {
 		return nil, err
 	}
-	if path == "" || strings.HasPrefix(path, ":memory:") || strings.HasPrefix(path, "file:") {
-		return nil, fmt.Errorf("sqlitestore: open %q: want the path of a file; for a store in memory use roam.NewMemStore", path)
+	if path == "" || path == ":memory:" || strings.HasPrefix(path, "file:") {
+		return nil, fmt.Errorf("sqlitestore: open %q: want the path of a file; for sessions in memory there is roam.NewMemStore", path)
 	}
-	if s.path, err = filepath.Abs(path); err != nil {
+	abs, err := filepath.Abs(path)
+	if err != nil {
 		return nil, fmt.Errorf("sqlitestore: open %q: %w", path, err)
 	}
 	if !supported {
-		return nil, errors.New("sqlitestore: this platform has no file locks or shared memory, without which processes cannot share a file")
+		return nil, fmt.Errorf("sqlitestore: open %s: on this platform the driver has no file locks or shared memory, without which processes cannot share a file", abs)
 	}
-	s.pool = newPool(s.opts.Readers, s.openReader)
-	s.side.open, s.side.maxWAL = s.openWriter, int(s.opts.MaxWAL)
-	s.queue.open, s.queue.busy, s.queue.after = s.openWriter, s.opts.BusyWait, s.side.after
-	s.pruning.after = -1 << 63
-	if err := s.prepare(); err != nil {
+	if v, err := sqliteVersion(); err != nil {
+		return nil, fmt.Errorf("sqlitestore: open %s: %w", abs, err)
+	} else if older(v, oldest) {
+		return nil, fmt.Errorf("sqlitestore: open %s: this program contains SQLite %s, which has the WAL-reset bug and can damage files: build it with %s or newer", abs, v, oldest)
+	}
+	s := &Store{path: abs, opts: resolved}
+	s.pool = newPool(resolved.Readers, func() (*conn, error) { return s.connect(true) })
+	writer := func() (*conn, error) { return s.connect(false) }
+	s.side.open, s.side.limit = writer, int(resolved.MaxWAL/frameSize)
+	s.side.every = max(1, min(checkpointEvery, s.side.limit/2))
+	s.queue.open, s.queue.busy, s.queue.after = writer, resolved.BusyWait, s.side.after
+	s.pruning.horizon = math.MinInt64
+
+	if err := preflight(abs); err != nil {
+		return nil, s.explain("open", err)
+	}
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		s.queue.conn, err = s.first()
+		// Turning a file to WAL mode does not wait for others by itself.
+		if failureOf(err) != busy || time.Since(began) > resolved.BusyWait {
+			break
+		}
+	}
+	if err != nil {
 		return nil, s.explain("open", err)
 	}
 	return s, nil
 }
 
-// prepare makes the file ready, whatever other processes do with it at the
-// same time.
-func (s *Store) prepare() error {
-	if err := preflight(s.path); err != nil {
-		return err
-	}
-	until := time.Now().Add(s.opts.BusyWait)
-	for {
-		err := s.tryPrepare()
-		// Changing a file to WAL mode does not wait its turn by itself.
-		if failureOf(err) != busy || time.Now().After(until) {
-			return err
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
-// preflight refuses, without touching them, files that are not ours, and
-// creates a missing one.
+// preflight creates a missing file, and refuses files that are not ours by
+// their first bytes: SQLite would already write next to them. That it opens
+// and closes the file by itself would take away the locks that other Stores of
+// this process have on it, if they were the classic POSIX ones; the driver uses
+// locks that belong to an open file.
 func preflight(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: the folder must exist", err)
-	case errors.Is(err, fs.ErrPermission):
+	if err != nil {
+		var at *fs.PathError
+		if errors.As(err, &at) {
+			err = at.Err // the path is told anyway
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: create the folder first", err)
+		}
 		return fmt.Errorf("%w: this user must be able to write the file and its folder", err)
-	case err != nil:
-		return err
 	}
 	defer f.Close()
 	var head [100]byte
 	n, err := io.ReadFull(f, head[:])
 	switch {
 	case err == io.EOF:
-		return nil // new
+		return nil // new, or being created by another process
 	case err != nil && err != io.ErrUnexpectedEOF:
 		return err
 	case n < len(head) || string(head[:16]) != "SQLite format 3\x00":
-		return errors.New("the file is not an SQLite database: give another path; it was left as it is")
+		return errors.New("the file is not an SQLite database: give another path; the file was left as it is")
 	}
 	if id := binary.BigEndian.Uint32(head[68:]); id != applicationID {
-		return fmt.Errorf("the database is another application's: its application_id is %#x, not %#x; give another path; it was left as it is", id, applicationID)
+		return fmt.Errorf("the database belongs to another application: its application_id is %#x, and roam's is %#x; give another path; the file was left as it is", id, applicationID)
 	}
 	return nil
 }
 
-func (s *Store) tryPrepare() (err error) {
-	c, err := connect(s.path, s.opts.BusyWait)
+// first opens the first connection and makes the file ready.
+func (s *Store) first() (c *conn, err error) {
+	c, err = connect(s.path, s.opts.BusyWait)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			c.close()
-		}
-	}()
-	return guard(func() error {
-		if v, err := c.text("SELECT sqlite_version()"); err != nil {
-			return err
-		} else if older(v, oldest) {
-			return fmt.Errorf("SQLite %s has the WAL-reset bug, which damages files: build with %s or newer", v, oldest)
-		}
+	err = guard(func() error {
 		if err := migrate(c); err != nil {
 			return err
 		}
 		if mode, err := c.text("PRAGMA journal_mode = WAL"); err != nil {
 			return err
 		} else if mode != "wal" {
-			return fmt.Errorf("SQLite cannot use WAL mode on this file system, only %q: put the file on a disk of this host", mode)
+			return fmt.Errorf("SQLite has no WAL mode for this file, only %q: put it on a disk of this host", mode)
 		}
-		if err := s.setUp(c, false); err != nil {
-			return err
-		}
-		s.queue.conn = c
-		return nil
+		return s.setUp(c, false)
 	})
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
 }
 
-// migrate creates the schema or brings it up to this version. It first looks
-// without a lock, so that an up-to-date file opens while others write.
+// migrate creates the schema or brings it up to date. First it looks without a
+// lock, so that a file opens while others write to it.
 func migrate(c *conn) error {
-	v, err := version(c)
-	if err != nil || v == schemaVersion {
+	if v, err := version(c); err != nil || v >= schemaVersion {
 		return err
 	}
 	if err := c.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	err = func() error {
+	err := func() error {
 		v, err := version(c)
-		switch {
-		case err != nil || v == schemaVersion:
+		if err != nil || v >= schemaVersion { // another process was faster
 			return err
-		case v != 0:
-			return fmt.Errorf("the file has schema version %d: there never was one", v)
 		}
-		if n, err := c.text("SELECT count(*) FROM sqlite_schema"); err != nil || n != "0" {
-			return errors.Join(err, fmt.Errorf("the file has %s tables but no schema version", n))
+		tables, err := c.text("SELECT count(*) FROM sqlite_schema")
+		if err != nil {
+			return err
+		}
+		if v != 0 || tables != "0" {
+			return fmt.Errorf("the file has %s tables at schema version %d, which roam never made; the file was left as it is", tables, v)
 		}
 		if err := c.exec(schema); err != nil {
 			return err
@@ -166,25 +169,30 @@ func migrate(c *conn) error {
 		}
 		return c.exec(fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion))
 	}()
-	if err != nil {
-		c.exec("ROLLBACK")
-		return err
+	if err == nil {
+		err = c.exec("COMMIT")
 	}
-	return c.exec("COMMIT")
+	if err != nil && c.inTransaction() {
+		c.exec("ROLLBACK")
+	}
+	return err
 }
 
+// version returns the file's schema version, and an error if that is of a newer
+// program with which this one must not share a file.
 func version(c *conn) (int, error) {
 	text, err := c.text("PRAGMA user_version")
 	if err != nil {
 		return 0, err
 	}
 	v, err := strconv.Atoi(text)
-	if err == nil && v > schemaVersion {
-		err = fmt.Errorf("the file has schema version %d, of a newer program, and this one knows %d: use the newer program; the file was left as it is", v, schemaVersion)
+	if err == nil && v/100 > schemaVersion/100 {
+		err = fmt.Errorf("the file has schema version %d of a newer roam, and this program knows versions up to %d99: use the newer program; the file was left as it is", v, schemaVersion/100)
 	}
 	return v, err
 }
 
+// older compares versions such as 3.51.3.
 func older(v, than string) bool {
 	a, b := strings.Split(v, "."), strings.Split(than, ".")
 	for i := range min(len(a), len(b)) {
@@ -197,10 +205,8 @@ func older(v, than string) bool {
 	return len(a) < len(b)
 }
 
-func (s *Store) openWriter() (*conn, error) { return s.openConn(false) }
-func (s *Store) openReader() (*conn, error) { return s.openConn(true) }
-
-func (s *Store) openConn(reader bool) (*conn, error) {
+// connect opens one more connection.
+func (s *Store) connect(reader bool) (*conn, error) {
 	c, err := connect(s.path, s.opts.BusyWait)
 	if err != nil {
 		return nil, err
@@ -213,33 +219,31 @@ func (s *Store) openConn(reader bool) (*conn, error) {
 }
 
 // setUp gives a connection its settings. FULL means that a commit is on the
-// disk when it returns, not only safe from this process's end. fullfsync has
-// an effect on macOS alone, where an fsync by itself stops at the drive's
-// cache.
+// disk when it returns. fullfsync has an effect on macOS alone, where an fsync
+// by itself stops at the drive's cache.
 func (s *Store) setUp(c *conn, reader bool) error {
-	sql := `PRAGMA synchronous = FULL; PRAGMA fullfsync = 1; PRAGMA checkpoint_fullfsync = 1;
+	settings := `PRAGMA synchronous = FULL; PRAGMA fullfsync = 1; PRAGMA checkpoint_fullfsync = 1;
 		PRAGMA journal_size_limit = 16777216; PRAGMA trusted_schema = 0; PRAGMA cache_size = -4000`
 	if reader {
-		sql += `; PRAGMA query_only = 1`
+		settings += `; PRAGMA query_only = 1`
 	} else {
 		c.countFrames()
 	}
-	if err := c.exec(sql); err != nil {
+	if err := c.exec(settings); err != nil {
 		return err
 	}
-	// The first read makes the companion files, if they are missing.
-	if _, err := version(c); err != nil {
+	if _, err := version(c); err != nil { // this first read makes the companion files, if they are missing
 		return err
 	}
-	takeAfter(s.path+"-shm", s.path)
+	takeAfter(s.path+"-shm", s.path) // the driver does it for -wal
 	if !reader {
 		syncFolder(s.path)
 	}
 	return nil
 }
 
-// syncFolder makes sure that after a power cut the folder still has the entry
-// of the write-ahead log. Where folders cannot be synced, that is not needed.
+// syncFolder makes sure that the folder still has the entry of the write-ahead
+// log after a power cut. Where folders cannot be synced it is not needed.
 func syncFolder(path string) {
 	if d, err := os.Open(filepath.Dir(path)); err == nil {
 		d.Sync()
@@ -247,19 +251,22 @@ func syncFolder(path string) {
 	}
 }
 
-// setEpoch begins another epoch: one higher than the last and than any that this
-// host gave out before, in whichever copy of the file. It is milliseconds, and
-// random bits so that two stores made at once have different histories.
+// setEpoch begins another epoch, and returns it: higher than the last one, and
+// than any that this host gave out, in whichever copy of the file. It consists
+// of milliseconds and of random bits, so that two files made at once differ.
 //
-// It is stored as a view, a constant in the schema. Every answer tells the
-// epoch; so it costs them nothing to look up, and changes for all connections
-// of all processes with the transaction that changes it.
+// It is stored as a view, that is as a constant in the schema. Every answer
+// tells the epoch; this way it need not be looked up, and yet changes for all
+// connections of all processes with the transaction that changes it.
 func setEpoch(c *conn) (uint64, error) {
 	var last uint64
-	if text, err := c.text("SELECT count(*) FROM sqlite_schema WHERE name = 'epoch'"); err != nil {
+	there, err := c.text("SELECT count(*) FROM sqlite_schema WHERE name = 'epoch'")
+	if err != nil {
 		return 0, err
-	} else if text != "0" {
-		if text, err = c.text("SELECT epoch FROM epoch"); err != nil {
+	}
+	if there != "0" {
+		text, err := c.text("SELECT epoch FROM epoch")
+		if err != nil {
 			return 0, err
 		}
 		if last, err = strconv.ParseUint(text, 10, 63); err != nil {

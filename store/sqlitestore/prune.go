@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -11,110 +12,145 @@ import (
 )
 
 const (
-	scanChunk  = 1000 // records that one read of Prune looks at
-	pruneChunk = 250  // records that one transaction of Prune removes
+	scanChunk  = 1000 // records that one read of a pass looks at
+	pruneChunk = 250  // records that one transaction removes
 )
 
-// pruning remembers where the last Prune stopped.
+// maxDue is how many records a pass remembers: 1 MB.
+var maxDue = 65536
+
+// pruning remembers what is due to be pruned. Nothing in the file leads to what
+// is over, because an index on seen would cost every touch more than all of
+// pruning saves. So Prune passes through the whole table, but seldom: a pass
+// notes the records that are over soonest, and the next one waits until these
+// are used up, or until what has changed since can be due.
 type pruning struct {
-	mu    sync.Mutex
-	after int64 // the last n looked at
+	mu sync.Mutex
+
+	// due are records to look at, the next one first.
+	due []due
+
+	// Before this time no other record was over. Whatever changed after the
+	// pass began is over later than that; see forget for the exception.
+	horizon int64
 }
 
-var _ = slices.Chunk[[]int]
-var _ roam.Reason
+// A due is a record, by its n, and since when it is over if nothing changes.
+type due struct{ n, over int64 }
 
-// Prune implements [roam.Store]. There is no index to find what is over, which
-// every touch would pay for. So it reads through the table in short reads, from
-// where the last call stopped, round to there again or until it has found max.
+// forget makes the next Prune pass through the table, if rec was written in a
+// way that it was over already then: its limits are negative, or its login is
+// dated back. The manager writes no such record.
+func (p *pruning) forget(rec *roam.Record) {
+	if at, _ := rec.Deadline(); at.Before(rec.Now) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.horizon, p.due = math.MinInt64, nil
+	}
+}
+
+// Prune implements [roam.Store]. It reads and removes in short steps. A call
+// that returns less than max found no more.
 func (s *Store) Prune(ctx context.Context, keep time.Duration, max int) (n int, err error) {
 	p := &s.pruning
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if max <= 0 {
-		return 0, s.write(ctx, "prune", func(*conn, int64) error { return nil })
-	}
 	before := time.Now().Add(-keep).UnixMicro()
-	start, wrapped := p.after, false
+	passed := false
 	for {
-		found, looked, err := s.scan(ctx, before, max-n)
-		if err != nil {
+		for n < max && p.next(before) {
+			k := 1
+			for k < min(len(p.due), max-n, pruneChunk) && p.due[k].over <= before {
+				k++
+			}
+			removed, err := s.remove(ctx, p.due[:k], before)
+			if err != nil {
+				return n, partly(err, n)
+			}
+			n += removed
+			p.due = p.due[k:]
+		}
+		if n >= max || before < p.horizon || passed && len(p.due) > 0 {
+			break
+		}
+		if err := s.pass(ctx); err != nil {
 			return n, partly(err, n)
 		}
-		k, err := s.remove(ctx, found, before)
-		if n += k; err != nil {
-			return n, partly(err, n)
-		}
-		if n == max {
-			return n, nil
-		}
-		if wrapped && (p.after >= start || !looked) {
-			return n, nil
-		}
-		if !looked {
-			p.after, wrapped = math.MinInt64, true
+		if passed = true; !p.next(before) {
+			break
 		}
 	}
+	if n == 0 { // tell at least whether the store could
+		err = s.alive(ctx, "prune")
+	}
+	return n, err
 }
 
-// scan looks at the next records, until it has found max or seen a chunk, and
-// reports whether there were any.
-func (s *Store) scan(ctx context.Context, before int64, max int) (found []int64, looked bool, err error) {
-	after := s.pruning.after
-	err = s.read(ctx, "prune", func(c *conn) error {
-		q, err := c.stmt(scanOver)
+// next reports whether the next record in due was over at the time before.
+func (p *pruning) next(before int64) bool { return len(p.due) > 0 && p.due[0].over <= before }
+
+// pass reads through the table.
+func (s *Store) pass(ctx context.Context) error {
+	began := clock()
+	var found []due
+	horizon := began
+	for after, more := int64(math.MinInt64), true; more; {
+		err := s.read(ctx, "prune", func(c *conn) error {
+			q, err := c.stmt(scanOver)
+			if err != nil {
+				return err
+			}
+			defer q.reset()
+			q.bindInt(1, after)
+			q.bindInt(2, scanChunk)
+			more = false
+			for {
+				row, err := q.step()
+				if err != nil || !row {
+					return err
+				}
+				after, more = q.int(0), true
+				found = append(found, due{after, q.int(1)})
+			}
+		})
 		if err != nil {
 			return err
 		}
-		defer q.reset()
-		q.bindInt(1, before)
-		q.bindInt(2, after)
-		q.bindInt(3, scanChunk)
-		for len(found) < max {
-			row, err := q.step()
-			if err != nil || !row {
-				return err
-			}
-			after, looked = q.int(0), true
-			if q.int(1) != 0 {
-				found = append(found, after)
+		if !more || len(found) >= 2*maxDue {
+			slices.SortFunc(found, func(a, b due) int { return cmp.Compare(a.over, b.over) })
+			if len(found) > maxDue {
+				horizon = min(horizon, found[maxDue].over)
+				found = found[:maxDue]
 			}
 		}
-		return nil
-	})
-	if err == nil {
-		s.pruning.after = after
 	}
-	return found, looked, err
+	s.pruning.due, s.pruning.horizon = slices.Clip(found), horizon
+	return nil
 }
 
-// remove deletes those of the records that are still over: between the read and
-// here one may have been touched, or its n used again.
-func (s *Store) remove(ctx context.Context, found []int64, before int64) (n int, err error) {
-	for chunk := range slices.Chunk(found, pruneChunk) {
-		k := 0
-		err := s.write(ctx, "prune", func(c *conn, _ int64) error {
-			k = 0
-			return c.all(func() error {
-				q, err := c.stmt(deleteOver)
-				if err != nil {
+// remove deletes those of the records that are over indeed: one may have been
+// touched since, or its n may have become another record's.
+func (s *Store) remove(ctx context.Context, found []due, before int64) (n int, err error) {
+	err = s.write(ctx, "prune", func(c *conn, _ int64) error {
+		n = 0
+		return c.all(func() error {
+			q, err := c.stmt(deleteOver)
+			if err != nil {
+				return err
+			}
+			for _, d := range found {
+				q.bindInt(1, before)
+				q.bindInt(2, d.n)
+				if err := q.run(); err != nil {
 					return err
 				}
-				for _, i := range chunk {
-					q.bindInt(1, before)
-					q.bindInt(2, i)
-					if err := q.run(); err != nil {
-						return err
-					}
-					k += int(c.changes())
-				}
-				return nil
-			})
+				n += int(c.changes())
+			}
+			return nil
 		})
-		if err != nil {
-			return n, err
-		}
-		n += k
+	})
+	if err != nil {
+		return 0, err
 	}
 	return n, nil
 }

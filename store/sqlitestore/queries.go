@@ -33,9 +33,11 @@ const columns = `id, version, proof, previous, user, level, addr, agent,
 // nanoseconds; the differences keep far from overflow whatever the durations.
 const alive = `ended IS NULL AND (?1 - seen) * 1000 < idle AND (?1 - coalesce(logged_in, created)) * 1000 < lifetime`
 
-// overSince is whether a record was over at time ?1 or before.
-const overSince = `CASE WHEN ended IS NOT NULL THEN ended <= ?1
-	ELSE (?1 - seen) * 1000 >= idle OR (?1 - coalesce(logged_in, created)) * 1000 >= lifetime END`
+// over is since when a record is over, or will be if nothing changes. It is
+// rounded up to the microsecond.
+const over = `CASE WHEN ended IS NOT NULL THEN ended
+	ELSE min(seen + idle / 1000 + (idle % 1000 > 0),
+		coalesce(logged_in, created) + lifetime / 1000 + (lifetime % 1000 > 0)) END`
 
 // An update is one statement, which compares and swaps. It sets the columns
 // that this version knows and leaves those that a newer one has added.
@@ -78,8 +80,8 @@ var queries = [numQueries]string{
 
 	listAll: `SELECT ` + columns + `, n FROM session WHERE n > ?1 ORDER BY n LIMIT ?2`,
 
-	scanOver:   `SELECT n, ` + overSince + ` FROM session WHERE n > ?2 ORDER BY n LIMIT ?3`,
-	deleteOver: `DELETE FROM session WHERE n = ?2 AND ` + overSince,
+	scanOver:   `SELECT n, ` + over + ` FROM session WHERE n > ?1 ORDER BY n LIMIT ?2`,
+	deleteOver: `DELETE FROM session WHERE n = ?2 AND ` + over + ` <= ?1`,
 
 	integrity: `PRAGMA integrity_check(1)`,
 }

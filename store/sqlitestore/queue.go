@@ -91,7 +91,7 @@ func (q *queue) write(ctx context.Context, do func(c *conn, now int64) error) er
 	case <-o.signal:
 	case <-ctx.Done():
 		if q.withdraw(o) {
-			return unwritten(context.Cause(ctx))
+			return unwritten(ctx.Err())
 		}
 		<-o.signal // the write is on its way, its outcome counts
 	}
@@ -99,6 +99,15 @@ func (q *queue) write(ctx context.Context, do func(c *conn, now int64) error) er
 		q.lead(o)
 	}
 	return o.err
+}
+
+func (q *queue) alive() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.drained != nil {
+		return unwritten(errClosed)
+	}
+	return nil
 }
 
 // withdraw takes a write back that nobody has begun with.
@@ -203,7 +212,7 @@ func (q *queue) begin(o *op) (*conn, error) {
 	if f := failureOf(err); f != busy && f != interrupted {
 		q.discard()
 	}
-	if cause := context.Cause(o.ctx); cause != nil {
+	if cause := o.ctx.Err(); cause != nil {
 		err = cause
 	}
 	return nil, err
@@ -228,9 +237,9 @@ func (q *queue) take(leader *op) []*op {
 			o.state = taken
 			group = append(group, o)
 		case o == leader:
-			o.state, o.err = done, unwritten(context.Cause(o.ctx))
+			o.state, o.err = done, unwritten(o.ctx.Err())
 		default:
-			o.err = unwritten(context.Cause(o.ctx))
+			o.err = unwritten(o.ctx.Err())
 			o.become(done)
 		}
 	}
@@ -256,10 +265,12 @@ func (q *queue) run(c *conn, group []*op) error {
 	}
 	err := guard(func() error { return c.run(commit) })
 	if err != nil {
-		// A write that found no space has not written the mark that ends
-		// a transaction, and one that is still open is rolled back. After
-		// any other failure the disk may have all of it or nothing.
-		if failureOf(err) == full || !errors.Is(err, errPanic) && c.inTransaction() {
+		// The mark that ends a transaction is the last that is written. If
+		// writing failed, it is not there; and what is still open is
+		// rolled back. After any other failure, of an fsync for instance,
+		// the disk may have all of it or nothing.
+		f := failureOf(err)
+		if f == full || f == noWrite || !errors.Is(err, errPanic) && c.inTransaction() {
 			err = unwritten(err)
 		}
 		q.discard()

@@ -12,7 +12,7 @@ import (
 // the connection.
 func (s *Store) read(ctx context.Context, what string, do func(c *conn) error) error {
 	if ctx.Err() != nil {
-		return s.explain(what, unwritten(context.Cause(ctx)))
+		return s.explain(what, unwritten(ctx.Err()))
 	}
 	c, err := s.pool.get(ctx)
 	if err != nil {
@@ -28,7 +28,7 @@ func (s *Store) read(ctx context.Context, what string, do func(c *conn) error) e
 	f := failureOf(err)
 	s.pool.put(c, f != busy && f != interrupted)
 	if f == interrupted {
-		err = context.Cause(ctx)
+		err = ctx.Err()
 	}
 	return s.explain(what, unwritten(err))
 }
@@ -126,7 +126,7 @@ func (s *Store) pages(ctx context.Context, what string, which query, yield func(
 				break
 			}
 			if ctx.Err() != nil {
-				err = s.explain(what, unwritten(context.Cause(ctx)))
+				err = s.explain(what, unwritten(ctx.Err()))
 				break
 			}
 			if !yield(recs[i], nil) {

@@ -1,4 +1,4 @@
--- The schema of package sqlitestore, version 1 (PRAGMA user_version).
+-- The schema of package sqlitestore, version 100 (PRAGMA user_version).
 --
 -- Times are microseconds since 1970 in UTC, by the clock of this host.
 -- Durations are nanoseconds, as Go's time.Duration. To look around by hand,

@@ -152,7 +152,7 @@ func (p *pool) get(ctx context.Context) (*conn, error) {
 		case <-p.closed:
 			return nil, errClosed
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, ctx.Err()
 		}
 	}
 	p.mu.Lock()

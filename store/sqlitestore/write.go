@@ -12,9 +12,17 @@ import (
 // write runs a write in the queue.
 func (s *Store) write(ctx context.Context, what string, do func(c *conn, now int64) error) error {
 	if ctx.Err() != nil {
-		return s.explain(what, unwritten(context.Cause(ctx)))
+		return s.explain(what, unwritten(ctx.Err()))
 	}
 	return s.explain(what, s.queue.write(ctx, do))
+}
+
+// alive is a write of nothing.
+func (s *Store) alive(ctx context.Context, what string) error {
+	if ctx.Err() != nil {
+		return s.explain(what, unwritten(ctx.Err()))
+	}
+	return s.explain(what, s.queue.alive())
 }
 
 // Insert implements [roam.Store].
@@ -51,6 +59,7 @@ func (s *Store) Insert(ctx context.Context, rec roam.Record) (roam.Record, error
 	if err != nil {
 		return roam.Record{}, err
 	}
+	s.pruning.forget(&rec)
 	rec.Data = slices.Clone(rec.Data)
 	return rec, nil
 }
@@ -69,6 +78,7 @@ func (s *Store) Update(ctx context.Context, rec roam.Record) (roam.Record, error
 	if err != nil {
 		return roam.Record{}, err
 	}
+	s.pruning.forget(&rec)
 	rec.Version++
 	rec.Data = slices.Clone(rec.Data)
 	return rec, nil
@@ -108,7 +118,7 @@ const touchChunk = 256
 // transactions, so that other writes get their turn.
 func (s *Store) Touch(ctx context.Context, seen []roam.Touch) error {
 	if len(seen) == 0 {
-		return s.write(ctx, "touch", func(*conn, int64) error { return nil })
+		return s.alive(ctx, "touch")
 	}
 	written := 0
 	for chunk := range slices.Chunk(seen, touchChunk) {

@@ -180,9 +180,9 @@ func (b *Balancer) Set(name, address string) error {
 	}
 	s.address = address
 	s.setReady(true)
+	s.closeIdle() // they may lead to the old address
 	b.mu.Unlock()
 
-	s.transport.CloseIdleConnections() // they lead to the old address
 	b.checkSoon()
 	b.opts.Logger.Info("server set", "server", name, "address", address)
 	return nil
@@ -197,7 +197,7 @@ func (b *Balancer) Remove(name string) error {
 		if s.name == name {
 			b.servers = append(b.servers[:i:i], b.servers[i+1:]...)
 			s.removed = true
-			s.transport.CloseIdleConnections()
+			s.closeIdle()
 			return nil
 		}
 	}

@@ -21,17 +21,16 @@ func (b *Balancer) setDraining(name string, draining bool) error {
 		return fmt.Errorf("%w: %s", ErrUnknownServer, name)
 	}
 	changed := s.setDraining(draining)
+	if draining {
+		s.closeIdle()
+	}
 	state := s.state()
 	b.mu.Unlock()
 
 	if !changed {
 		return nil
 	}
-	if draining {
-		s.transport.CloseIdleConnections()
-	} else {
-		b.checkSoon()
-	}
+	b.checkSoon()
 	b.opts.Logger.Info("server changed", "server", name, "state", state)
 	return nil
 }

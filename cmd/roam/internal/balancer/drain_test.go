@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,6 +62,40 @@ func TestDrain(t *testing.T) {
 				}
 			}
 			noneFailed(t, l.wait())
+		})
+	}
+}
+
+// A Transport gives a connection back before it hands over an answer without a
+// body, and loses the answer if its idle connections are closed in between. So
+// whatever happens to a server in that moment must not close them.
+func TestAnswerInHandover(t *testing.T) {
+	t.Parallel()
+	for what, happens := range map[string]func(b *Balancer, s *server){
+		"Drain":  func(b *Balancer, _ *server) { b.Drain("web1") },
+		"Remove": func(b *Balancer, _ *server) { b.Remove("web1") },
+		"Set":    func(b *Balancer, s *server) { b.Set("web1", s.address) },
+		"check":  func(b *Balancer, s *server) { b.checked(t.Context(), grant{s, s.address, s.epoch}, "sick") },
+		"broken": func(b *Balancer, s *server) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.running = true
+			b.suspect(&grant{s, s.address, s.epoch}, true)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			b := New(nil)
+			trace := &httptrace.ClientTrace{PutIdleConn: func(error) {
+				happens(b, b.servers[0])
+				time.Sleep(50 * time.Millisecond) // for the damage to be noticed
+			}}
+			front := quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				b.ServeHTTP(w, r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+			}))
+			t.Cleanup(func() { front.Close(); removeAll(b) })
+			backend(t, b, "web1", func(http.ResponseWriter, *http.Request) {})
+			newClient(t, front.Listener.Addr().String()).do(200, "POST", "/", "")
 		})
 	}
 }

@@ -34,7 +34,7 @@ func (b *Balancer) Run(ctx context.Context) error {
 		b.running = false
 		for _, s := range b.servers {
 			s.setReady(true)
-			s.transport.CloseIdleConnections()
+			s.closeIdle()
 		}
 		b.mu.Unlock()
 	}()
@@ -126,7 +126,6 @@ func (b *Balancer) checked(ctx context.Context, g grant, trouble string) {
 	case changed && ready:
 		b.opts.Logger.Info("server ready", "server", s.name, "state", state)
 	case changed:
-		s.transport.CloseIdleConnections()
 		b.opts.Logger.Warn("server not ready", "server", s.name, "state", state, "error", trouble)
 	}
 }
@@ -155,6 +154,5 @@ func (b *Balancer) suspect(g *grant, refused bool) bool {
 		}
 	}
 	s.setReady(false)
-	s.transport.CloseIdleConnections()
 	return true
 }

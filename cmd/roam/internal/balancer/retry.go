@@ -74,11 +74,11 @@ func (t sender) RoundTrip(out *http.Request) (*http.Response, error) {
 			client:  out.Context().Err() != nil || body.broken(),
 		}
 		f.again = !f.client && (!f.reached || ex.safe && !ex.hinted.Load()) && body.rewindable()
-		if f.again && !f.reached && try.reused && stale < 3 {
+		if f.again && !f.reached && try.reused && stale < maxIdle {
 			// The server closed a connection that was kept, as it may at any
-			// time. That says nothing about the server, so it is asked again.
+			// time. That says nothing about the server, so it is asked again,
+			// until a connection is alive or new.
 			stale++
-			ex.held.server.transport.CloseIdleConnections()
 			continue
 		}
 		tried = append(tried, ex.held.server)

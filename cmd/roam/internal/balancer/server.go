@@ -37,6 +37,9 @@ type server struct {
 	emptied     []chan struct{} // closed when inFlight becomes zero
 }
 
+// maxIdle is how many connections to a server are kept.
+const maxIdle = 256
+
 func newServer(name string, opts *Options) *server {
 	s := &server{name: name, since: time.Now()}
 	dialer := net.Dialer{Timeout: opts.DialTimeout}
@@ -51,7 +54,7 @@ func newServer(name string, opts *Options) *server {
 			return c, nil
 		},
 		DisableCompression:    true, // what the client and the server agree on is theirs
-		MaxIdleConnsPerHost:   256,
+		MaxIdleConnsPerHost:   maxIdle,
 		IdleConnTimeout:       30 * time.Second,
 		ResponseHeaderTimeout: max(opts.ResponseHeaderTimeout, 0),
 		ExpectContinueTimeout: time.Second,
@@ -87,6 +90,18 @@ func (s *server) setDraining(draining bool) bool {
 	s.draining = draining
 	s.since = time.Now()
 	return true
+}
+
+// closeIdle closes kept connections when the server is about to stop, since it
+// may wait for them: an http.Server waits five seconds for one that was dialled
+// to spare and never used. It does nothing while a request is in flight, for a
+// Transport gives a connection back before it hands over an answer without a
+// body, and closing it in between would lose the answer. The caller holds
+// Balancer.mu, so that no request begins meanwhile.
+func (s *server) closeIdle() {
+	if s.inFlight == 0 {
+		s.transport.CloseIdleConnections()
+	}
 }
 
 // A grant is the right to send one request to a server. It has been counted.
@@ -139,8 +154,6 @@ func (b *Balancer) release(ex *exchange, s *server) {
 	}
 	s.emptied = nil
 	if s.draining || s.removed {
-		// A server that is asked to stop waits for its connections. One that
-		// was dialled to spare and never used would keep it for five seconds.
-		s.transport.CloseIdleConnections()
+		s.closeIdle()
 	}
 }

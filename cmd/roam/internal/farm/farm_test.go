@@ -2,6 +2,7 @@ package farm
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -105,6 +108,60 @@ func TestKillTellsWhatWasInFlight(t *testing.T) {
 	if failed != n {
 		t.Errorf("%d requests failed, want the %d that were in flight", failed, n)
 	}
+}
+
+// Under load, too: of the requests that come while a server dies, no more fail
+// than Kill tells, and all of them are POSTs.
+func TestKillBoundsWhatIsLost(t *testing.T) {
+	s := open(t, Options{})
+	total, deadly := 0, 0
+	for round := range 9 {
+		var done, lost atomic.Int64
+		stop := make(chan struct{})
+		var clients sync.WaitGroup
+		for i := range 8 {
+			method := http.MethodPost
+			if i == 0 {
+				method = http.MethodGet
+			}
+			clients.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					code, text, err := s.try(method, "/", strings.NewReader("x"))
+					if code != http.StatusOK && method == http.MethodGet {
+						t.Errorf("a GET was lost: %d %q, %v", code, text, err)
+					} else if code != http.StatusOK {
+						lost.Add(1)
+					}
+					done.Add(1)
+				}
+			})
+		}
+		name := fmt.Sprintf("web%d", round%3+1)
+		s.until("there is load", func() bool { return done.Load() >= 30 })
+		n, err := s.Kill(name)
+		if err != nil {
+			t.Error(err)
+		}
+		before := done.Load()
+		s.until("it goes on", func() bool { return done.Load() >= before+30 })
+		close(stop)
+		clients.Wait()
+		if got := lost.Load(); got > int64(n) {
+			t.Errorf("%d requests were lost, more than the %d that were in flight", got, n)
+		} else if got > 0 {
+			deadly++
+		}
+		total += n
+		if err := s.StartServer(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d requests in flight, %d of 9 kills cost something", total, deadly)
 }
 
 func TestCrashIsNoticed(t *testing.T) {
@@ -252,6 +309,37 @@ func TestCloseFreesEverything(t *testing.T) {
 		t.Errorf("StartServer after Close: got %v, want %q", err, closeNotice)
 	}
 	open(t, Options{Dir: dir}).round(3)
+}
+
+// Somebody may take a port while its server is down.
+func TestTakenPortIsReplaced(t *testing.T) {
+	s := open(t, Options{Servers: 1})
+	if _, err := s.Kill("web1"); err != nil {
+		t.Fatal(err)
+	}
+	before := s.server("web1").Address
+	ln, err := net.Listen("tcp", before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if err := s.StartServer(t.Context(), "web1"); err != nil {
+		t.Fatal(err)
+	}
+	if after := s.server("web1"); after.State != Up || after.Address == before {
+		t.Errorf("%+v: want it up at another address", after)
+	}
+	s.get("/")
+}
+
+func TestInterruptedStartLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Start(ctx, Options{Dir: dir}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	open(t, Options{Dir: dir, Servers: 1}).get("/")
 }
 
 func TestOneFarmInAFolder(t *testing.T) {

@@ -2,7 +2,6 @@ package farm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -134,16 +133,29 @@ func (f *Farm) Status() []Server {
 }
 
 // startAll starts all servers at once. The balancer gets to know them in order,
-// so that the first request goes to the first one.
+// so that the first request goes to the first one. If one fails, the others
+// need not go on, and it is the one to hear of.
 func (f *Farm) startAll(ctx context.Context) error {
-	errs := make([]error, len(f.servers))
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var all sync.WaitGroup
-	for i, s := range f.servers {
-		all.Go(func() { errs[i] = f.launch(ctx, s) })
+	var mu sync.Mutex
+	var first error
+	for _, s := range f.servers {
+		all.Go(func() {
+			if err := f.launch(ctx, s); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				if first == nil {
+					first = err
+					cancel(err)
+				}
+			}
+		})
 	}
 	all.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
+	if first != nil {
+		return first
 	}
 	for _, s := range f.servers {
 		if err := f.balancer.Set(s.name, s.address); err != nil {

@@ -29,6 +29,15 @@ type Report struct {
 	Rate    int       `json:"-"` // requests per second that were asked for
 	Servers int       `json:"-"`
 	People  int       `json:"-"`
+
+	Designs   map[string]Design `json:"-"`
+	Scenarios map[string]string `json:"-"` // what each is
+}
+
+// A Design is a way to keep sessions, in words.
+type Design struct {
+	About string // what it is, half a sentence
+	Why   string // why it loses what it loses, a sentence
 }
 
 // A Run is one design in one scenario.
@@ -43,6 +52,15 @@ type Run struct {
 	InFlightPosts int `json:"in_flight_posts"`
 
 	shoppers.Result
+
+	Outages []Outage `json:"-"`
+}
+
+// An Outage is a time in which a server answered nobody.
+type Outage struct {
+	Server   string
+	Why      string        // one word: killed, replaced
+	From, To time.Duration // since the load began
 }
 
 // A Loss is one kind of what went wrong in a run.
@@ -56,8 +74,8 @@ func (r Run) Losses() []Loss {
 	all := []Loss{
 		{"logged_out", r.LoggedOut},
 		{"cart_items_lost", r.CartItemsLost},
-		{"acked_writes_lost", r.AckedWritesLost},
 		{"served_after_end", r.ServedAfterEnd},
+		{"acked_writes_lost", r.AckedWritesLost},
 		{"written_after_end", r.WrittenAfterEnd},
 		{"cart_items_twice", r.CartItemsTwice},
 		{"wrong_user", r.WrongUser},
@@ -73,6 +91,22 @@ func (r Run) Losses() []Loss {
 		}
 	}
 	return losses
+}
+
+// short says a loss where there is little room.
+func (l Loss) short() string {
+	n := thousands(l.Count)
+	switch l.Name {
+	case "logged_out":
+		return n + " logged out"
+	case "cart_items_lost":
+		return n + " items lost"
+	case "acked_writes_lost":
+		return n + " writes lost"
+	case "served_after_end":
+		return n + " served after logout"
+	}
+	return l.words()
 }
 
 // words says a loss to people.

@@ -127,7 +127,7 @@ func (r *Report) Table(w io.Writer, paint func(string) string) error {
 	line("design", "scenario", func(i int, c column) string { return right(i, c.head[1]) })
 	last := ""
 	for _, run := range r.Runs {
-		if last != "" && last != run.Design {
+		if last != "" && last != run.Design && len(r.scenarios()) > 1 {
 			b.WriteByte('\n')
 		}
 		last = run.Design

@@ -1,7 +1,9 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -53,7 +55,7 @@ func (r *Report) ofRoam() (sentences []string) {
 	if len(lost) > 0 {
 		return []string{fmt.Sprintf("roam LOST SOMETHING: %s.", strings.Join(lost, "; "))}
 	}
-	s := fmt.Sprintf("roam lost nothing: in %s requests (%s) nobody was logged out, nothing vanished from a cart, every acknowledged write is there, and nobody who had logged out was let in again.",
+	s := fmt.Sprintf("roam lost nothing: in %s requests of %s nobody was logged out, nothing vanished from a cart, every acknowledged write is there, and nobody who had logged out was let in again.",
 		thousands(sum.Requests), and(scenarios))
 	if sum.FailedPost > 0 {
 		verb := "were"
@@ -65,16 +67,41 @@ func (r *Report) ofRoam() (sentences []string) {
 	return []string{s}
 }
 
+// ofOther says what another design lost, by kind, and why it could not be
+// otherwise.
 func (r *Report) ofOther(design string) string {
-	var parts []string
+	sums, where := map[string]int{}, map[string][]string{}
+	var kinds []string
 	for _, run := range r.of(design) {
-		l := list(run.Losses())
-		if l == "" {
-			l = "nothing"
+		for _, l := range run.Losses() {
+			if sums[l.Name] == 0 {
+				kinds = append(kinds, l.Name)
+			}
+			sums[l.Name] += l.Count
+			where[l.Name] = append(where[l.Name], fmt.Sprintf("%s %s", run.Scenario, thousands(l.Count)))
 		}
-		parts = append(parts, fmt.Sprintf("%s: %s", run.Scenario, l))
 	}
-	return fmt.Sprintf("%s lost, in %s.", design, strings.Join(parts, "; in "))
+	if len(kinds) == 0 {
+		return fmt.Sprintf("%s lost nothing this time. %s", design, r.Designs[design].Why)
+	}
+	slices.SortStableFunc(kinds, func(a, b string) int { return cmp.Compare(weight(a), weight(b)) })
+	var parts []string
+	for _, kind := range kinds[:min(shown, len(kinds))] {
+		part := Loss{kind, sums[kind]}.words()
+		if len(r.scenarios()) > 1 {
+			part += " (" + strings.Join(where[kind], ", ") + ")"
+		}
+		parts = append(parts, part)
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s lost: %s. %s", design, strings.Join(parts, "; "), r.Designs[design].Why))
+}
+
+// weight puts first what people understand at once.
+func weight(kind string) int {
+	if i := slices.Index([]string{"logged_out", "cart_items_lost", "served_after_end"}, kind); i >= 0 {
+		return i
+	}
+	return 3
 }
 
 // shown is how many kinds of losses are said in words; the table has them all.
@@ -82,10 +109,7 @@ const shown = 3
 
 func list(losses []Loss) string {
 	var parts []string
-	for i, l := range losses {
-		if i == shown {
-			break
-		}
+	for _, l := range losses {
 		parts = append(parts, l.words())
 	}
 	return and(parts)

@@ -88,6 +88,9 @@ func (p page) T(text string, args ...any) string { return translate(p.Lang, text
 // Farewell says why the session has ended.
 func (p page) Farewell() string { return p.T(farewell(p.Ended)) }
 
+// Rotated says that there is a newer login in this browser.
+func (p page) Rotated() bool { return p.Ended == roam.Rotated }
+
 // Price writes euro cents as people in that language do.
 func (p page) Price(cents int) string {
 	if p.Lang == "de" {

@@ -18,6 +18,12 @@ import (
 func (s *shopper) due(rng *rand.Rand, at time.Time) int {
 	give := func(do func(ctx context.Context, t *tab, at time.Time)) {
 		s.next++
+		for range s.tabs { // all of them may be away
+			if !s.tabs[s.next%len(s.tabs)].away.Load() {
+				break
+			}
+			s.next++
+		}
 		s.tabs[s.next%len(s.tabs)].jobs.push(job{at, do})
 	}
 	opens := func(path string) func(context.Context, *tab, time.Time) {
@@ -96,7 +102,7 @@ func (s *shopper) intend(rng *rand.Rand) intention {
 	if s.moving || s.starting {
 		return toStroll
 	}
-	often := 0.01
+	often := 0.02
 	if s.c.opts.Leave {
 		often = 0.2
 	}
@@ -117,7 +123,7 @@ func (s *shopper) intend(rng *rand.Rand) intention {
 			s.ticket = true
 			want = toLeave
 		}
-	case x < often+0.02 && s.cart.least.sum() > s.cart.ordered.sum():
+	case x < often+0.03 && s.cart.least.sum() > s.cart.ordered.sum():
 		want = toPay
 	}
 	if want != toStroll {

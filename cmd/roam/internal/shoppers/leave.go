@@ -22,6 +22,8 @@ const (
 // bring the session back to life.
 func (t *tab) leave(ctx context.Context, at time.Time) {
 	s := t.s
+	t.away.Store(true)
+	defer t.away.Store(false)
 	key := s.jar.Cookies(s.c.site)
 	var phone []*http.Cookie
 	if s.c.opts.Leave && t.rng.IntN(3) == 0 {
@@ -123,8 +125,10 @@ func (s *shopper) others(t *tab) (others []*tab) {
 func (s *shopper) errand(o *tab, done *sync.WaitGroup, do func(context.Context, *tab, time.Time)) {
 	s.c.extra.n.Add(1)
 	done.Add(1)
+	o.away.Store(true)
 	o.jobs.push(job{time.Now(), func(ctx context.Context, o *tab, at time.Time) {
 		defer done.Done()
+		defer o.away.Store(false)
 		do(ctx, o, at)
 	}})
 }
@@ -184,7 +188,9 @@ func (t *tab) intrude(r request, a answer) {
 	case err != nil:
 		t.s.c.tally.wrong("%s %s with the key of an ended session: %v", r.method, r.path, err)
 	case p.user != "":
-		t.s.c.tally.note(func(r *Result, b *Bucket) { r.ServedAfterEnd++; b.Intruders++ })
+		t.s.mu.Lock()
+		t.s.intruded()
+		t.s.mu.Unlock()
 	}
 }
 

@@ -35,6 +35,7 @@ type ledger struct {
 	acked   count // acknowledged since the last logout, whatever was missed since
 	missed  int   // items that were found missing in earlier lives of the cart
 	ordered count // in orders since the last logout
+	past    count // what was asked for before that
 }
 
 func newLedger() *ledger {
@@ -137,7 +138,14 @@ func (l *ledger) clear() {
 	if l.pending > 0 { // which of them is not worth knowing
 		late = maps.Clone(l.most)
 	}
-	l.least, l.most, l.acked, l.ordered = count{}, late, count{}, count{}
+	l.least, l.most, l.acked, l.ordered, l.past = count{}, late, count{}, count{}, l.most
+}
+
+// survived is for a session that should be over and is not: its cart is still
+// what it was, and not too full.
+func (l *ledger) survived() {
+	l.most.add(l.past)
+	l.past = nil
 }
 
 // short returns how many acknowledged items are not where they should be.

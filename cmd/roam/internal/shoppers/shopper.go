@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -47,7 +48,8 @@ type tab struct {
 	line line
 	jobs *jobs
 	rng  *rand.Rand
-	next string // where a form's answer leads to
+	next string      // where a form's answer leads to
+	away atomic.Bool // at an errand of several steps; the shopper uses the other tabs meanwhile
 }
 
 func newShopper(c *crowd, user string, i, n int) *shopper {
@@ -229,8 +231,14 @@ func (s *shopper) recognised(as string) {
 		s.user, s.lost = as, false
 		s.turn++
 	default:
-		note(func(r *Result, b *Bucket) { r.ServedAfterEnd++; b.Intruders++ })
+		s.intruded()
 	}
+}
+
+// intruded notes that a session which should be over has been served.
+func (s *shopper) intruded() {
+	s.cart.survived()
+	s.c.tally.note(func(r *Result, b *Bucket) { r.ServedAfterEnd++; b.Intruders++ })
 }
 
 func (s *shopper) compare(g glance, cart map[string]int) {

@@ -55,10 +55,10 @@ type Options struct {
 	// the same session are in flight.
 	Leave bool
 
-	// During is called beside the load when it begins. It is where servers
-	// are killed. The load goes on for Duration and until During has
-	// returned. It names moments by calling mark.
-	During func(ctx context.Context, mark func(label string)) error
+	// During is called beside the load when it begins, with a clock that tells
+	// the time since then. It is where servers are killed. The load goes on
+	// for Duration and until During has returned.
+	During func(ctx context.Context, clock func() time.Duration) error
 
 	// Progress is called about ten times a second with the time since the
 	// load began. nil means not at all.

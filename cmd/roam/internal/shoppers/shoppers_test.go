@@ -2,7 +2,9 @@ package shoppers
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"time"
 )
 
 // faults are the counts that must be zero at a site that loses nothing.
@@ -23,21 +25,28 @@ func faults(r *Result) map[string]int {
 }
 
 func TestARightSiteLosesNothing(t *testing.T) {
+	t.Parallel()
 	for _, leave := range []bool{false, true} {
 		opts := new(stall).start(t)
 		opts.Leave = leave
-		r, err := Run(context.Background(), opts)
+		r, err := Run(t.Context(), opts)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := faults(r); len(got) > 0 {
 			t.Errorf("leave %v: %v\n%q", leave, got, r.Samples)
 		}
-		t.Logf("leave %v: %+v", leave, *r)
+		if r.MaxOverMean > 1.1 {
+			t.Errorf("leave %v: the busiest server over the mean is %v, want at most 1.1: %v", leave, r.MaxOverMean, r.ServedBy)
+		}
+		if r.Logins == 0 || r.Logouts == 0 || r.Orders == 0 || r.Replays == 0 {
+			t.Errorf("leave %v: shoppers did too little: %d logins, %d logouts, %d orders, %d replays", leave, r.Logins, r.Logouts, r.Orders, r.Replays)
+		}
 	}
 }
 
 func TestEveryFaultIsSeen(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		site  *stall
 		leave bool
@@ -51,15 +60,15 @@ func TestEveryFaultIsSeen(t *testing.T) {
 		"an add done twice":             {site: &stall{twice: 20}, want: []string{"cart_items_twice"}},
 		"a GET without an answer":       {site: &stall{dropGets: 50}, want: []string{"failed_get"}},
 		"a POST without an answer":      {site: &stall{dropPosts: 20}, want: []string{"failed_post"}},
-		"a lost order":                  {site: &stall{loseOrders: 3}, want: []string{"acked_writes_lost"}},
-		"an order that changes":         {site: &stall{changeOrder: 3}, want: []string{"acked_writes_lost"}},
+		"a lost order":                  {site: &stall{loseOrders: 1}, want: []string{"acked_writes_lost"}},
+		"an order that changes":         {site: &stall{changeOrder: 2}, want: []string{"acked_writes_lost"}},
 		"somebody else's page":          {site: &stall{stranger: 50}, want: []string{"wrong_user"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			opts := c.site.start(t)
 			opts.Leave = c.leave
-			r, err := Run(context.Background(), opts)
+			r, err := Run(t.Context(), opts)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,5 +80,126 @@ func TestEveryFaultIsSeen(t *testing.T) {
 			}
 			t.Log(got)
 		})
+	}
+}
+
+func TestALoadThatOneServerCarriesIsSeen(t *testing.T) {
+	t.Parallel()
+	opts := (&stall{servers: func(n int) string {
+		if n%8 == 0 {
+			return "web2"
+		}
+		return "web1"
+	}}).start(t)
+	r, err := Run(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Seven eighths of three servers' load; web3 got none and counts.
+	if r.MaxOverMean < 2.5 || r.MaxOverMean > 2.75 {
+		t.Errorf("the busiest server over the mean is %v, want about 2.6: %v", r.MaxOverMean, r.ServedBy)
+	}
+}
+
+// A client that waits for one answer before it sends the next request would
+// see a standstill once per tab. Here all who come in that time see it.
+func TestAStandstillIsSeenByAllWhoComeInIt(t *testing.T) {
+	t.Parallel()
+	const still = 500 * time.Millisecond
+	site := &stall{}
+	opts := site.start(t)
+	opts.Duration = time.Second
+	opts.During = func(ctx context.Context, clock func() time.Duration) error {
+		site.mu.Lock()
+		defer site.mu.Unlock()
+		time.Sleep(still)
+		return nil
+	}
+	u, err := opts.check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCrowd(t.Context(), opts, u)
+	defer c.close()
+	if err := errors.Join(c.arrive(t.Context()), c.load(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	slow, tabs := 0, 0
+	for _, took := range c.tally.latencies {
+		if took > still/4 {
+			slow++
+		}
+	}
+	for _, s := range c.people {
+		tabs += len(s.tabs)
+	}
+	if due := int(float64(opts.Rate) * (still * 3 / 4).Seconds()); slow < due/2 || due/2 <= tabs {
+		t.Errorf("%d requests were slow; %d were due in that time, and there are %d tabs", slow, due, tabs)
+	}
+}
+
+func TestTheRateIsKept(t *testing.T) {
+	t.Parallel()
+	opts := new(stall).start(t)
+	r, err := Run(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := int(float64(opts.Rate) * opts.Duration.Seconds())
+	if r.Requests < want || r.Requests > want*11/10 {
+		t.Errorf("%d requests, want %d and hardly more", r.Requests, want)
+	}
+	n := 0
+	for _, b := range r.Timeline {
+		for _, k := range b.Served {
+			n += k
+		}
+	}
+	if n != r.Requests {
+		t.Errorf("the timeline has %d of %d requests", n, r.Requests)
+	}
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	opts := new(stall).start(t)
+	opts.Leave = true
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	opts.During = func(ctx context.Context, _ func() time.Duration) error {
+		cancel(enough)
+		<-ctx.Done()
+		return nil
+	}
+	if _, err := Run(ctx, opts); !errors.Is(err, enough) {
+		t.Errorf("got %v, want %v", err, enough)
+	}
+}
+
+func TestWhatGoesWrongBesideTheLoadIsAnError(t *testing.T) {
+	t.Parallel()
+	opts := new(stall).start(t)
+	wrong := errors.New("no such server")
+	opts.During = func(context.Context, func() time.Duration) error { return wrong }
+	if _, err := Run(t.Context(), opts); !errors.Is(err, wrong) {
+		t.Errorf("got %v, want %v", err, wrong)
+	}
+}
+
+func TestRunRefusesWhatCannotBe(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Options){
+		"plain HTTP":  func(o *Options) { o.URL = "http://127.0.0.1:80" },
+		"no port":     func(o *Options) { o.URL = "https://127.0.0.1" },
+		"no rate":     func(o *Options) { o.Rate = 0 },
+		"no time":     func(o *Options) { o.Duration = 0 },
+		"nobody":      func(o *Options) { o.Accounts = nil },
+		"no products": func(o *Options) { o.Products = nil },
+	} {
+		opts := new(stall).start(t)
+		change(&opts)
+		if _, err := Run(t.Context(), opts); err == nil {
+			t.Errorf("%s: no error", name)
+		}
 	}
 }

@@ -60,7 +60,7 @@ func (s *stall) start(t *testing.T) Options {
 	t.Cleanup(site.Close)
 	return Options{
 		URL: site.URL, RootCAs: site.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs,
-		Servers: []string{"web1", "web2", "web3"}, Rate: 400, Duration: 2 * time.Second,
+		Servers: []string{"web1", "web2", "web3"}, Rate: 400, Duration: 1500 * time.Millisecond,
 		Accounts: []string{"ann", "bob", "carl", "dora", "emil", "fay", "gus", "hana"}, Password: "tea",
 		Products: []string{"green-tea", "mug", "pot"}, Seed: 1,
 	}
@@ -95,14 +95,12 @@ func (s *stall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	begin := func(user string) *visit {
-		if v != nil {
-			delete(s.sessions, key)
-		}
-		key = rand.Text()
 		next := &visit{user: user, cart: map[string]int{}}
 		if v != nil && v.ended == "" {
 			next.cart = v.cart
+			s.sessions[key] = &visit{ended: "replaced by a newer login"}
 		}
+		key = rand.Text()
 		s.sessions[key] = next
 		http.SetCookie(w, &http.Cookie{Name: cookieName, Value: key, Path: "/", Secure: true, HttpOnly: true})
 		return next

@@ -55,7 +55,6 @@ type Result struct {
 
 	Servers  []string `json:"-"`
 	Timeline []Bucket `json:"-"`
-	Marks    []Mark   `json:"-"`
 	Samples  []string `json:"-"` // of wrong answers and failures
 }
 
@@ -67,12 +66,6 @@ type Bucket struct {
 	Missing   int // cart items
 	Intruders int // served after end
 	Slowest   time.Duration
-}
-
-// A Mark is a moment with a name, such as when a server was killed.
-type Mark struct {
-	At    time.Duration // since the load began
-	Label string
 }
 
 type tally struct {
@@ -193,14 +186,6 @@ func (t *tally) wrong(format string, args ...any) {
 	defer t.mu.Unlock()
 	t.r.WrongAnswers++
 	t.sample(format, args...)
-}
-
-func (t *tally) mark(label string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.measuring {
-		t.r.Marks = append(t.r.Marks, Mark{time.Since(t.began), label})
-	}
 }
 
 func (t *tally) result() *Result {

@@ -15,12 +15,16 @@ for (const button of document.querySelectorAll("[data-add]")) {
 find("again").addEventListener("click", () => call("GET", "/api/whoami"));
 find("asked").textContent = live.dataset.asked;
 
-// Calls that are sent quickly run beside each other, and the last answer to
-// arrive need not be the newest. So when calls have overlapped, ask once more.
-let open = 0, overlapped = false;
+// Calls go one after the other. roam would not mind them all at once, but two
+// that are both the first would start two sessions, and the browser has room
+// for one.
+let last = Promise.resolve();
 
-async function call(method, path, body) {
-  overlapped = ++open > 1 || overlapped;
+function call(method, path, body) {
+  last = last.then(() => send(method, path, body));
+}
+
+async function send(method, path, body) {
   try {
     const response = await fetch(path, {method, body});
     const answer = await response.json();
@@ -28,10 +32,6 @@ async function call(method, path, body) {
     if (answer.error === undefined) show(answer);
   } catch {
     log("", `${method} ${path}`, live.dataset.trouble);
-  }
-  if (--open === 0 && overlapped) {
-    overlapped = false;
-    call("GET", "/api/whoami");
   }
 }
 

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/roam-web/roam/cmd/roam/internal/farm"
+)
+
+// TestMain is also the program "roam" of the scripts, and that of the web
+// servers that it starts.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		main()
+		return
+	}
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // else each race-checked process takes a second to end
+	testscript.Main(m, map[string]func(){"roam": main})
+}
+
+// TestScripts runs the scripts in testdata, one for each command. They have
+// two words of their own:
+//
+//	visit … PATH    is a visitor of the shop, with a cookie jar
+//	id NAME         sets a variable to the first session ID in the last output
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			// A farm in a script is found without --dir, as a user's is.
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("ROAM_STORE", "")
+			env.Setenv("GORACE", os.Getenv("GORACE"))
+			jar, err := cookiejar.New(nil)
+			env.Values[visitorKey{}] = jar
+			return err
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"visit": visit, "id": id},
+	})
+}
+
+type visitorKey struct{}
+
+func id(ts *testscript.TestScript, neg bool, args []string) {
+	id := regexp.MustCompile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").FindString(ts.ReadFile("stdout"))
+	if id == "" {
+		ts.Fatalf("no session ID in the last output")
+	}
+	ts.Setenv(args[0], id)
+}
+
+// visit sends a request to the shop and prints the status, the server and the
+// page: "visit /cart", or "visit POST /cart/add product=x".
+func visit(ts *testscript.TestScript, neg bool, args []string) {
+	method := http.MethodGet
+	if args[0] == http.MethodPost {
+		method, args = args[0], args[1:]
+	}
+	form := url.Values{}
+	for _, arg := range args[1:] {
+		k, v, _ := strings.Cut(arg, "=")
+		form.Set(k, v)
+	}
+	c, err := farm.Dial(context.Background(), filepath.Join(ts.Getenv("XDG_STATE_HOME"), "roam"))
+	ts.Check(err)
+	info, err := c.Info(context.Background())
+	ts.Check(err)
+	pool, err := farm.Pool(info.RootCert)
+	ts.Check(err)
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig.RootCAs = pool
+	defer transport.CloseIdleConnections()
+	client := http.Client{
+		Transport:     transport,
+		Jar:           ts.Value(visitorKey{}).(http.CookieJar),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	req, err := http.NewRequest(method, info.URL+args[0], strings.NewReader(form.Encode()))
+	ts.Check(err)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("User-Agent", "Script/1.0")
+	res, err := client.Do(req)
+	ts.Check(err)
+	defer res.Body.Close()
+	page, err := io.ReadAll(res.Body)
+	ts.Check(err)
+	fmt.Fprintf(ts.Stdout(), "%s, answered by %s\n%s", res.Status, res.Header.Get("X-Server"), page)
+	if failed := res.StatusCode >= 400; failed != neg {
+		ts.Fatalf("%s %s: %s\n%s", method, args[0], res.Status, page)
+	}
+}
+
+func runIt(t *testing.T, args ...string) (code int, out, err string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code = run(t.Context(), &stdio{strings.NewReader(""), &stdout, &stderr}, args)
+	return code, stdout.String(), stderr.String()
+}
+
+func TestExitStatusTellsMisuseFromFailure(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	t.Setenv("ROAM_STORE", "")
+	for _, c := range []struct {
+		args string
+		want int
+	}{
+		{"", 0},
+		{"help", 0},
+		{"--help", 0},
+		{"help status", 0},
+		{"status -h", 0},
+		{"sessions", 0},
+		{"sessions list --help", 0},
+		{"stauts", 2},
+		{"help stauts", 2},
+		{"status --jsn", 2},
+		{"status more", 2},
+		{"drain", 2},
+		{"drain web1 web2", 2},
+		{"up --servers 0", 2},
+		{"up --servers many", 2},
+		{"up --policy sticky", 2},
+		{"up --store sqlight:x", 2},
+		{"sessions lst", 2},
+		{"sessions show 1234", 1}, // no store is found before the ID is looked at
+		{"sessions prune --older week", 2},
+		{"serve", 2},
+		{"status", 1},
+		{"roll", 1},
+		{"kill web1", 1},
+		{"sessions list", 1},
+		{"sessions list --store sqlite:missing.db", 1},
+		{"sessions list --store memory:", 1},
+	} {
+		code, out, err := runIt(t, strings.Fields(c.args)...)
+		if code != c.want {
+			t.Errorf("roam %s: status %d, want %d; %s%s", c.args, code, c.want, out, err)
+		}
+		if code == 0 && err != "" || code != 0 && (!strings.HasPrefix(err, "error: ") || !strings.Contains(err, "\nhint: ")) {
+			t.Errorf("roam %s: status %d with this error:\n%s", c.args, code, err)
+		}
+	}
+}
+
+func TestEveryCommandHasAManualWithin100Columns(t *testing.T) {
+	all := [][]string{{"help"}}
+	for _, c := range commands() {
+		all = append(all, []string{"help", c.name})
+	}
+	for _, c := range sessionsCommands() {
+		all = append(all, []string{"help", "sessions", c.name})
+	}
+	for _, args := range all {
+		code, out, err := runIt(t, args...)
+		if code != 0 || err != "" || !strings.Contains(out, "Usage: roam") {
+			t.Errorf("%v: status %d, %q, %q", args, code, out, err)
+		}
+		for line := range strings.Lines(out) {
+			if n := len([]rune(strings.TrimRight(line, "\n"))); n > 100 {
+				t.Errorf("%v: a line of %d columns: %s", args, n, line)
+			}
+		}
+	}
+}
+
+func TestEveryCommandHasAScript(t *testing.T) {
+	for _, c := range commands() {
+		if c.group == "" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join("testdata", c.name+".txt")); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+func TestStoreURLs(t *testing.T) {
+	for _, c := range []struct{ url, name, rest, err, hint string }{
+		{url: "sqlite:sessions.db", name: "sqlite", rest: "sessions.db"},
+		{url: "sqlite:../a/b.db", name: "sqlite", rest: "../a/b.db"},
+		{url: "sqlite:/srv/s.db", name: "sqlite", rest: "/srv/s.db"},
+		{url: "sqlite:///srv/s.db", name: "sqlite", rest: "/srv/s.db"},
+		{url: "sqlite:a b%20#c.db", name: "sqlite", rest: "a b%20#c.db"},
+		{url: "memory:", name: "memory"},
+		{url: "sqlite:", err: "names no file", hint: "sqlite:sessions.db"},
+		{url: "sqlite:dir/", err: "names no file", hint: "sqlite:sessions.db"},
+		{url: "sqlite://srv/s.db", err: "has a host name", hint: `"sqlite:///srv/s.db"`},
+		{url: "sqlite:s.db?mode=ro", err: "has parameters", hint: `"sqlite:s.db"`},
+		{url: "memory:x", err: "more than its scheme", hint: `"memory:"`},
+		{url: "sessions.db", err: "has no scheme", hint: `"sqlite:sessions.db"`},
+		{url: "/srv/s.db", err: "has no scheme", hint: `"sqlite:/srv/s.db"`},
+		{url: "./a:b.db", err: "has no scheme", hint: `"sqlite:./a:b.db"`},
+		{url: "sqlit:x.db", err: `no store scheme "sqlit"`, hint: `"sqlite:x.db"`},
+		{url: "SQLite:x.db", err: `no store scheme "SQLite"`, hint: `"sqlite:x.db"`},
+		{url: "postgres://db/s", err: "postgres: is not built in yet", hint: "sqlite:"},
+		{url: "postgress://db/s", err: `no store scheme "postgress"`, hint: `"postgres://db/s"`},
+		{url: "redis://db", err: "redis: is not built in yet", hint: "sqlite:"},
+		{url: "oracle:x", err: `no store scheme "oracle"`, hint: "sqlite: and memory:"},
+	} {
+		name, rest, err := parseStore(c.url)
+		if c.err == "" {
+			if name != c.name || rest != filepath.FromSlash(c.rest) || err != nil {
+				t.Errorf("%s: got %q, %q, %v; want %q, %q", c.url, name, rest, err, c.name, c.rest)
+			}
+			continue
+		}
+		f, ok := err.(*failure)
+		if !ok || !strings.Contains(err.Error(), c.err) || !strings.Contains(f.hint, c.hint) {
+			t.Errorf("%s: got %v with hint %q; want %q with %q", c.url, err, f.hint, c.err, c.hint)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	names := []string{"status", "start", "drain", "undrain", "kill", "roll"}
+	for s, want := range map[string]string{
+		"stauts": "status", "Status": "status", "strat": "start", "darin": "drain", "rol": "roll",
+		"": "", "x": "", "sessions": "",
+	} {
+		if got := nearest(s, names); got != want {
+			t.Errorf("nearest to %q: got %q, want %q", s, got, want)
+		}
+	}
+}
+
+func TestFlagsMayStandAnywhere(t *testing.T) {
+	for _, args := range [][]string{
+		{"--json", "--dir", "d", "web1"}, {"web1", "--json", "--dir=d"}, {"--json", "web1", "-dir", "d"}, {"--json", "--dir", "d", "--", "web1"},
+	} {
+		fs := newFlags(&stdio{}, "x NAME", "")
+		asJSON, dir := fs.Bool("json", false, ""), fs.String("dir", "", "")
+		got, err := fs.parse(args, "NAME")
+		if err != nil || !*asJSON || *dir != "d" || !slices.Equal(got, []string{"web1"}) {
+			t.Errorf("%q: got %q, json %t, dir %q, %v", args, got, *asJSON, *dir, err)
+		}
+	}
+}
+
+// What a visitor sends, as a user name or user agent, is printed on an operator's
+// terminal.
+func TestTerminalIsSafeFromWhatVisitorsSend(t *testing.T) {
+	for s, want := range map[string]string{
+		"ann":              "ann",
+		"Zoë \"x\" \\ ☕":   "Zoë \"x\" \\ ☕",
+		"a\x1b[2Jb":        `a\x1b[2Jb`,
+		"a\nb":             `a\nb`,
+		"a\u202eb":         `a\u202eb`,
+		"bad\xffutf8":      `bad\xffutf8`,
+		"c1\u009b31m":      `c1\u009b31m`,
+		"Zoë\u200b hidden": `Zo\u00eb\u200b hidden`,
+	} {
+		if got := printable(s); got != want {
+			t.Errorf("%q: got %s, want %s", s, got, want)
+		}
+	}
+	if got := clip("abcdefghij", 5); got != "abcd…" {
+		t.Errorf("clip: got %q", got)
+	}
+}
+
+func TestShortDurations(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0s", 0: "0s", 59900 * time.Millisecond: "59s", time.Minute: "1m", 59 * time.Minute: "59m",
+		time.Hour: "1h", 47 * time.Hour: "47h", 48 * time.Hour: "2d", 400 * 24 * time.Hour: "400d",
+	} {
+		if got := short(d); got != want {
+			t.Errorf("%v: got %s, want %s", d, got, want)
+		}
+	}
+}
