@@ -59,7 +59,7 @@ var cancelledLaws = []law{
 		r := rand.New(rand.NewPCG(1, 1))
 		landed, refused, open := 0, 0, 0
 		rec := t.insert(record("ann"))
-		for i := range rounds(200) {
+		for i := range t.rounds(200) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r.Int64N(int64(2*time.Millisecond)/(1+int64(i%20)))))
 			got, err := t.store.Update(ctx, edit(rec, "midway"))
 			cancel()

@@ -13,7 +13,7 @@ import (
 
 var concurrentLaws = []law{
 	{"Concurrent/OneInsertWins", func(t *tester) {
-		for range rounds(10) {
+		for range t.rounds(10) {
 			recs := make([]roam.Record, 8)
 			id := newID()
 			for i := range recs {
@@ -27,7 +27,7 @@ var concurrentLaws = []law{
 
 	{"Concurrent/OneUpdateWins", func(t *tester) {
 		rec := t.insert(record("ann"))
-		for range rounds(25) {
+		for range t.rounds(25) {
 			recs := make([]roam.Record, 8)
 			for i := range recs {
 				recs[i] = edit(rec, fmt.Sprint(i))
@@ -35,28 +35,30 @@ var concurrentLaws = []law{
 			t.oneWins(recs, func(rec roam.Record) (roam.Record, error) { return t.store.Update(t.Context(), rec) })
 			rec = t.load(rec.ID)
 		}
-		if want := uint64(rounds(25) + 1); rec.Version != want {
+		if want := uint64(t.rounds(25) + 1); rec.Version != want {
 			t.Errorf("version is %d, want %d: one more for each update that won", rec.Version, want)
 		}
 	}},
 
 	{"Concurrent/ATouchDisturbsNoUpdate", func(t *tester) {
 		rec := t.insert(record("ann"))
-		n := rounds(150)
+		n := int64(t.rounds(150))
+		var touched atomic.Int64
 		var done atomic.Bool
 		each(3, func(i int) {
-			for !done.Load() && i > 0 {
-				if err := t.store.Touch(t.Context(), []roam.Touch{{ID: rec.ID, At: rec.Now.Add(time.Hour)}}); err != nil {
-					t.Errorf("Touch: %v", err)
-					return
-				}
-			}
 			if i > 0 {
+				for !done.Load() {
+					if err := t.store.Touch(t.Context(), []roam.Touch{{ID: rec.ID, At: rec.Now.Add(time.Hour)}}); err != nil {
+						t.Errorf("Touch: %v", err)
+						return
+					}
+					touched.Add(1)
+				}
 				return
 			}
 			defer done.Store(true)
 			have := rec
-			for k := range n {
+			for k := int64(0); k < n || touched.Load() < n && !t.Failed(); k++ {
 				data := fmt.Sprint(k)
 				next, err := t.store.Update(t.Context(), edit(have, data))
 				if err != nil {
@@ -76,7 +78,7 @@ var concurrentLaws = []law{
 	// Whoever is told that the session has ended can rely on it, whatever
 	// was under way.
 	{"Concurrent/AnEndIsFinal", func(t *tester) {
-		for round := range rounds(60) {
+		for round := range t.rounds(60) {
 			rec := t.insert(record("ann"))
 			each(4, func(i int) {
 				switch i {
@@ -144,7 +146,7 @@ var concurrentLaws = []law{
 		}
 		each(6, func(i int) {
 			r := rand.New(rand.NewPCG(uint64(i), 2))
-			for range rounds(60) {
+			for range t.rounds(60) {
 				ctx, user := t.Context(), users[r.IntN(len(users))]
 				var err error
 				switch r.IntN(10) {

@@ -154,8 +154,9 @@ func send[A any](f *Faulty, ctx context.Context, write bool, do func(context.Con
 		f.later(func() { do(detached) })
 		return none, errLost
 	case "Repeated":
-		f.later(func() { do(detached) })
-		return do(ctx)
+		answer, err := do(ctx)
+		f.later(func() { do(detached) }) // from now on, so that the answer is the first one's
+		return answer, err
 	case "Cancelled":
 		ctx, cancel := context.WithTimeout(ctx, deadline)
 		defer cancel()

@@ -217,13 +217,13 @@ func (c *chronicle) live(ctx context.Context, client int, store roam.Store, sess
 
 var historyLaws = []law{
 	{"Histories/AreLinearizable", func(t *tester) {
-		for round := range rounds(3) {
+		for round := range t.rounds(3) {
 			t.chronicle(uint64(round), func(client int) roam.Store { return t.store })
 		}
 	}},
 
 	{"Histories/AreLinearizableThroughFaults", func(t *tester) {
-		for round := range rounds(3) {
+		for round := range t.rounds(3) {
 			var mu sync.Mutex
 			var nets []*Faulty
 			t.chronicle(uint64(round), func(client int) roam.Store {

@@ -15,19 +15,34 @@ import (
 // before the manager can look what became of them.
 type interrupted struct {
 	roam.Store
-	times     int    // how many writes
-	lands     bool   // whether the writes themselves arrive
+	times     int    // how many writes are lost; at least one
+	lands     bool   // whether they arrive
+	late      bool   // whether the first arrives when the next is sent
+	refused   bool   // whether the one after them is refused
+	deaf      bool   // whether the Load after them fails too
 	meanwhile func() // runs once, after the first of them
-	deaf      bool   // whether the next Load fails too
+
+	arrive func()
 }
 
 func (s *interrupted) lose(write func(context.Context, roam.Record) (roam.Record, error), ctx context.Context, rec roam.Record) (roam.Record, error) {
+	if s.arrive != nil {
+		s.arrive()
+		s.arrive = nil
+	}
+	if s.times == 0 && s.refused {
+		s.refused = false
+		return roam.Record{}, roam.ErrUnavailable
+	}
 	if s.times == 0 {
 		return write(ctx, rec)
 	}
 	s.times--
 	if s.lands {
 		write(ctx, rec)
+	}
+	if s.late {
+		s.late, s.arrive = false, func() { write(ctx, rec) }
 	}
 	if s.meanwhile != nil {
 		s.meanwhile()
@@ -119,6 +134,13 @@ var lostAnswerLaws = slices.Concat([]law{
 	// The version has not moved: it did not land, and is sent again.
 	settle("UnmovedIsSentAgain", interrupted{}, 0, "", nil, 1, "start", "mine"),
 
+	// It arrives while it is sent again, so that the second one conflicts.
+	settle("ALateArrivalIsFound", interrupted{late: true}, 0, "", nil, 1, "start", "mine"),
+
+	// The store refuses to take it again. That says nothing of the first.
+	settle("ARefusalAfterwardsIsNotBelieved", interrupted{refused: true}, 0, "", nil, 1, "start", "mine"),
+	settle("ARefusalBehindALateArrivalIsNotBelieved", interrupted{late: true, refused: true}, 0, "", nil, 1, "start", "mine"),
+
 	// The version moved by no more than the ids tell: others were faster.
 	settle("MovedByOneIsAConflict", interrupted{}, 1, "", nil, 2, "start", "other 1", "mine"),
 	settle("MovedWithinTheRingIsAConflict", interrupted{}, 8, "", nil, 2, items([]string{"start"}, 1, 8, "mine")...),
@@ -174,7 +196,7 @@ var lostAnswerLaws = slices.Concat([]law{
 	// Whatever the network does: what was answered with success is in the
 	// data, what was refused is not, what is unknown is there at most once.
 	{"LostAnswers/NothingIsLostOrDoneTwice", func(t *tester) {
-		for round := range rounds(4) {
+		for round := range t.rounds(4) {
 			t.appendThroughFaults(uint64(round))
 		}
 	}},
@@ -183,7 +205,7 @@ var lostAnswerLaws = slices.Concat([]law{
 		r := rand.New(rand.NewPCG(3, 3))
 		answered := 0
 		honest := t.manager(t.store, nil)
-		for range rounds(100) {
+		for range t.rounds(100) {
 			s := t.start(honest, "x")
 			tok := t.parse(s.Token)
 			net := &Faulty{Store: t.store, Faults: Faults{Seed: r.Uint64(), Refused: .05, LostRequest: .1, LostAnswer: .1, Late: .2, Repeated: .2, Cancelled: .05}}

@@ -32,185 +32,19 @@ type mutant struct {
 	stale  map[roam.ID]roam.Record
 	listed int // iterators that are open
 	writes int // so far
+	calls  int
 	fresh  map[roam.ID]int
 }
 
 func newMutant(bug string) *mutant {
 	var b [8]byte
 	rand.Read(b[:])
-	return &mutant{bug: bug, epoch: binary.LittleEndian.Uint64(b[:])>>1 | 1, recs: make(map[roam.ID]roam.Record),
+	s := &mutant{bug: bug, epoch: binary.LittleEndian.Uint64(b[:])>>1 | 1, recs: make(map[roam.ID]roam.Record),
 		born: make(map[roam.ID]string), stale: make(map[roam.ID]roam.Record), fresh: make(map[roam.ID]int)}
-}
-
-// bugs are all that can be planted, each with what somebody may have thought.
-var bugs = []string{
-	// Rows that are made or taken away by the wrong step.
-	"Update inserts what is missing",
-	"Insert replaces a taken ID",
-	"Insert replaces a tombstone",
-	"Insert replaces the expired",
-	"Touch inserts what is missing",
-	"End deletes the record",
-	"End of nothing leaves a tombstone",
-	"End of nothing is an error",
-	"EndUser deletes the records",
-
-	// Compare and swap.
-	"Update ignores the version",
-	"Update takes a newer version too",
-	"Update takes version 0 for any",
-	"Update compares, then swaps",
-	"Update stores the version it was given",
-	"Insert keeps the version it was given",
-	"Update answers with the record it was given",
-	"Update calls a conflict unavailable",
-	"Update calls a conflict not found",
-
-	// The dead.
-	"Update revives a tombstone",
-	"Update revives the expired",
-	"Update guards by idle timeout alone",
-	"Update guards by lifetime alone",
-	"Update guards by the new limits",
-	"Update lets those without limits live",
-	"Lifetime counts from Created",
-	"Insert takes Ended",
-	"Update takes Ended",
-	"End overwrites the reason",
-	"End moves Ended",
-	"End skips the expired",
-	"End keeps the data",
-	"End keeps the client",
-	"End keeps the version",
-	"End forgets the write ids",
-	"End forgets the proofs",
-	"End forgets the user",
-	"End cuts reasons to 32 bytes",
-	"Load hides tombstones",
-	"Load judges expiry",
-
-	// Touches.
-	"Touch rewrites the record",
-	"Touch raises the version",
-	"Touch moves backwards",
-	"Touch goes beyond the clock",
-	"Touch ignores the time it is given",
-	"Touch revives the expired",
-	"Touch moves tombstones",
-	"Touch stops at what is missing",
-	"Touch fails at what is missing",
-	"Touch takes the first of a batch only",
-	"Touch takes the last of a session only",
-	"Touch fails on nothing",
-	"Touch fails on more than 999",
-
-	// Stamps.
-	"Insert keeps Seen as given",
-	"Insert keeps Created as given",
-	"Insert keeps LoggedIn as given",
-	"Insert forgets LoggedIn",
-	"Insert logs guests in",
-	"Update resets Created",
-	"Update takes Created as given",
-	"Update leaves Seen",
-	"Update takes Seen as given",
-	"Update stamps LoggedIn",
-	"Update leaves LoggedIn",
-	"Stamps have nanoseconds",
-	"Stamps are milliseconds",
-	"LoggedIn has nanoseconds",
-	"Touch has nanoseconds",
-	"Now is missing",
-	"Now is what was given",
-	"Now stands still",
-	"Epoch is missing",
-	"Epoch is what was given",
-	"Epoch changes with each answer",
-	"LoggedIn loses its zone",
-
-	// Columns that are forgotten or too narrow.
-	"Writes are forgotten",
-	"Writes are not updated",
-	"Writes keep four ids",
-	"Writes are signed",
-	"Previous is forgotten",
-	"Proof is not updated",
-	"User is not updated",
-	"Level is forgotten",
-	"Level is signed",
-	"Level is not updated",
-	"Client is not updated",
-	"Address is unmapped",
-	"Agent is cut to 128 bytes",
-	"Data is text",
-	"Data ends at NUL",
-	"Data is cut to 4 KiB",
-	"Data is trimmed",
-	"Data cannot be emptied",
-	"Limits are seconds",
-	"Limits are not updated",
-	"Limits are 32 bits of seconds",
-	"Users are trimmed",
-	"Users are cut to 64 bytes",
-
-	// Lists and users.
-	"List leaks tombstones",
-	"List hides the expired",
-	"List is oldest first",
-	"List breaks ties at random",
-	"List is by Created",
-	"List of the empty user has the guests",
-	"List finds users as they were born",
-	"List ignores case",
-	"List takes users as patterns",
-	"List stops at 100",
-	"List holds a lock",
-	"List goes on after a break",
-	"List leaks a cursor",
-	"All hides tombstones",
-	"All hides the expired",
-	"All hides guests",
-	"All yields twice",
-	"EndUser ignores except",
-	"EndUser takes the first exception only",
-	"EndUser ends all but the user's",
-	"EndUser ends the guests for the empty user",
-	"EndUser counts what had ended",
-	"EndUser counts nothing",
-	"EndUser overwrites reasons",
-	"EndUser finds users as they were born",
-	"EndUser ignores case",
-	"EndUser skips the expired",
-	"EndUser stops at 100",
-	"EndUser misses the latest insert",
-	"EndUser ends one",
-
-	// Pruning.
-	"Prune removes the living",
-	"Prune forgets tombstones",
-	"Prune forgets the expired",
-	"Prune ignores keep",
-	"Prune ignores max",
-	"Prune takes max 0 for all",
-	"Prune counts from Created",
-	"Prune counts a tombstone from its deadline",
-	"Prune forgets to count",
-
-	// Memory, caches and cancelled contexts.
-	"Insert keeps the slice it is given",
-	"Update keeps the slice it is given",
-	"Load gives its own slice out",
-	"Insert gives its own slice out",
-	"Update gives its own slice out",
-	"List gives its own slice out",
-	"All gives its own slice out",
-	"Load is stale",
-	"Load is stale after an end",
-	"Cancelled writes land",
-	"Cancelled writes land and are called unavailable",
-	"Cancelled reads succeed",
-	"Cancelled calls have an error of their own",
-	"Cancelled lists are empty",
+	if s.is("A new store has records of another") {
+		s.Insert(context.Background(), record("ann"))
+	}
+	return s
 }
 
 var errOwn = errors.New("an error of the store's own")
@@ -239,6 +73,9 @@ func (s *mutant) answer(r roam.Record, now time.Time) roam.Record {
 	switch s.bug {
 	case "Now is missing":
 		r.Now = time.Time{}
+	case "Now goes back":
+		s.calls++
+		r.Now = now.Add(-time.Duration(s.calls%2) * time.Second)
 	case "Now stands still":
 		r.Now = r.Seen
 	case "Epoch is missing":
@@ -360,6 +197,18 @@ func (s *mutant) betray(ctx context.Context) (context.Context, error) {
 	return ctx, nil
 }
 
+// gap lets go of the lock between a read and the write that depends on it,
+// until somebody else has written: a race that is not left to chance. If
+// nobody comes within a moment it goes on.
+func (s *mutant) gap() {
+	was := s.writes
+	for start := time.Now(); s.writes == was && time.Since(start) < 300*time.Microsecond; {
+		s.mu.Unlock()
+		runtime.Gosched()
+		s.mu.Lock()
+	}
+}
+
 func (s *mutant) Load(ctx context.Context, id roam.ID) (roam.Record, error) {
 	if err := s.stop(ctx, false); err != nil {
 		return roam.Record{}, err
@@ -370,11 +219,16 @@ func (s *mutant) Load(ctx context.Context, id roam.ID) (roam.Record, error) {
 	now := s.clock()
 	_, _, over := r.Over(now)
 	switch {
+	case !ok && s.is("Load finds what is missing"):
+		return s.answer(roam.Record{ID: id}, now), nil
 	case !ok, s.is("Load hides tombstones") && !r.Ended.IsZero(), s.is("Load judges expiry") && over && r.Ended.IsZero():
 		return roam.Record{}, roam.ErrNotFound
 	case s.is("Load is stale") && s.stale[id].Version > 0 && s.writes%2 == 0,
 		s.is("Load is stale after an end") && s.stale[id].Version > 0 && !r.Ended.IsZero() && now.Sub(r.Ended) < 100*time.Microsecond:
 		r = s.stale[id]
+	case s.is("Load counts as use") && !over:
+		r.Seen = now
+		s.recs[id] = r
 	}
 	a := s.answer(r, now)
 	if s.is("Load gives its own slice out") {
@@ -491,12 +345,16 @@ func (s *mutant) Update(ctx context.Context, rec roam.Record) (roam.Record, erro
 		}
 		return roam.Record{}, roam.ErrConflict
 	}
-	if s.is("Update compares, then swaps") {
-		s.mu.Unlock()
-		for range 3 {
-			runtime.Gosched()
+	if s.is("Update changes all of the user's") {
+		for id, r := range s.recs {
+			if r.User == old.User {
+				r.Data = bytes.Clone(rec.Data)
+				s.recs[id] = r
+			}
 		}
-		s.mu.Lock()
+	}
+	if s.is("Update compares, then swaps") {
+		s.gap()
 	}
 	given := rec
 	if !s.is("Update stores the version it was given") {
@@ -534,6 +392,13 @@ func (s *mutant) Update(ctx context.Context, rec roam.Record) (roam.Record, erro
 	switch s.bug {
 	case "Update gives its own slice out":
 		a.Data = rec.Data
+	case "Update lands although its context ends":
+		for start := time.Now(); ctx.Err() == nil && time.Since(start) < time.Millisecond/2; {
+			runtime.Gosched()
+		}
+		if ctx.Err() != nil {
+			return roam.Record{}, fmt.Errorf("%w: %w", roam.ErrUnavailable, ctx.Err())
+		}
 	case "Update answers with the record it was given":
 		given.Now, given.Epoch, given.Data = a.Now, a.Epoch, a.Data
 		return given, lie
@@ -591,6 +456,12 @@ func (s *mutant) Touch(ctx context.Context, seen []roam.Touch) error {
 			r = s.stale[t.ID]
 			r.Seen = seen
 		}
+		if s.is("Touch is forgotten") {
+			continue
+		}
+		if s.is("Touch writes an old copy back") {
+			s.gap()
+		}
 		if s.is("Touch raises the version") {
 			r.Version++
 		}
@@ -644,6 +515,15 @@ func (s *mutant) end(id roam.ID, why roam.Reason) bool {
 		return false
 	case !r.Ended.IsZero():
 		return false
+	}
+	if s.is("End ends all of the user's") {
+		for id, other := range s.recs {
+			if other.User == r.User && other.Ended.IsZero() {
+				other.Version++
+				other.Ended, other.Why, other.Data = now, why, nil
+				s.recs[id] = other
+			}
+		}
 	}
 	s.stale[id] = r
 	if !s.is("End keeps the version") {
@@ -812,8 +692,11 @@ func (s *mutant) yield(ctx context.Context, method string, order func(a, b roam.
 			s.mu.Lock()
 			a := s.answer(r, now)
 			s.mu.Unlock()
-			if s.is(method + " gives its own slice out") {
+			switch s.bug {
+			case method + " gives its own slice out":
 				a.Data = r.Data
+			case method + " yields no data":
+				a.Data = nil
 			}
 			if !yield(a, nil) && !s.is("List goes on after a break") {
 				whole = false

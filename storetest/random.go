@@ -32,7 +32,7 @@ func Fuzz(f *testing.F, open func(tb testing.TB) roam.Store) {
 
 var randomLaws = []law{
 	{"Random/StepsHaveTheAnswersOfMemStore", func(t *tester) {
-		for seed := range uint64(rounds(10)) {
+		for seed := range uint64(t.rounds(10)) {
 			agree(t, script(100+seed, 400))
 			for id := range t.all() { // the next script starts from nothing
 				t.end(id, roam.Revoked)

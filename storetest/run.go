@@ -31,7 +31,7 @@ func laws() []law {
 }
 
 func newTester(t trial, store roam.Store) *tester {
-	return &tester{trial: t, store: store, patience: 10 * time.Second}
+	return &tester{trial: t, store: store, patience: 10 * time.Second, short: testing.Short()}
 }
 
 // A trial is what a law reports to: a *testing.T, or in the tests of the laws
@@ -43,13 +43,4 @@ type trial interface {
 	Logf(format string, args ...any)
 	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any) // only from the goroutine of the law
-}
-
-// rounds is how often a random law is played: all times, or a tenth with
-// -short.
-func rounds(all int) int {
-	if testing.Short() {
-		return max(all/10, 1)
-	}
-	return all
 }

@@ -143,7 +143,7 @@ var sessionLaws = []law{
 
 	{"Sessions/ALoginLosesNoUpdate", func(t *tester) {
 		ms := t.managers(nil)
-		for range rounds(15) {
+		for range t.rounds(15) {
 			guest := t.start(ms[0], "start")
 			tok := t.parse(guest.Token)
 			var mu sync.Mutex
@@ -208,7 +208,7 @@ var sessionLaws = []law{
 
 	{"Sessions/TwoLoginsAtOnceAreOneSession", func(t *tester) {
 		ms := t.managers(nil)
-		for i := range rounds(20) {
+		for i := range t.rounds(20) {
 			user := fmt.Sprint("ann", i)
 			tok := t.parse(t.start(ms[0], "x").Token)
 			var got [2]roam.Session[cart]
@@ -257,7 +257,7 @@ var sessionLaws = []law{
 		const lanes = 8
 		each(lanes, func(lane int) {
 			r := rand.New(rand.NewPCG(uint64(lane), 4))
-			for range rounds(1000) / lanes {
+			for range t.rounds(1000) / lanes {
 				t.logoutRace(ms, r.Uint64())
 			}
 		})
@@ -265,7 +265,7 @@ var sessionLaws = []law{
 
 	{"Sessions/RevokeUserEndsWhoeverHadLoggedIn", func(t *tester) {
 		ms := t.managers(nil)
-		for round := range rounds(20) {
+		for round := range t.rounds(20) {
 			user := fmt.Sprint("ann", round)
 			const logins = 9
 			returned := make(chan roam.Session[cart], logins)
@@ -431,6 +431,9 @@ var sessionLaws = []law{
 				t.ended("the same session on the first server", err, roam.Idle, roam.Lifetime)
 				_, err = m[0].Update(t.Context(), s.Token, add("late"))
 				t.ended("an update with the record in hand", err, roam.Idle, roam.Lifetime)
+				if t.Failed() {
+					return
+				}
 			}
 		}
 	}},

@@ -24,6 +24,17 @@ type tester struct {
 	// patience bounds waiting for what must happen by itself. It decides
 	// nothing but when to give up on a store that has failed.
 	patience time.Duration
+
+	short bool
+}
+
+// rounds is how often a random law is played: all times, or with -short a
+// tenth of them.
+func (t *tester) rounds(all int) int {
+	if t.short {
+		return max(all/10, 1)
+	}
+	return all
 }
 
 func newID() (id roam.ID) {

@@ -117,6 +117,15 @@ func drill(ctx context.Context, std *stdio, args []string) error {
 		d.out = std.Err
 	}
 
+	for _, file := range []string{*asJSON, *page} { // it would be a pity to find out in two minutes
+		if file == "" || file == "-" {
+			continue
+		}
+		if err := save(file, func(io.Writer) error { return nil }); err != nil {
+			return err
+		}
+	}
+
 	rep, err := d.run(ctx)
 	if err != nil {
 		return err
@@ -229,7 +238,7 @@ const overhead = 3 * time.Second
 func (d *practice) run(ctx context.Context) (*report.Report, error) {
 	runs := len(d.designs) * len(d.scenarios)
 	each := time.Duration(d.seconds)*time.Second + overhead
-	people := shop.Accounts()
+	people := d.people()
 	fmt.Fprintln(d.out, report.Wrap(fmt.Sprintf(
 		"%s on a farm of %d web servers and a balancer, on this machine alone: %d shoppers make %d requests a second and know what they must see. This takes about %v; ^C stops it.",
 		sum(len(d.designs), len(d.scenarios)), d.servers, len(people), d.rate, (time.Duration(runs)*each).Round(5*time.Second)), ""))
@@ -258,6 +267,13 @@ func (d *practice) run(ctx context.Context) (*report.Report, error) {
 		}
 	}
 	return rep, nil
+}
+
+// people returns the accounts that the shoppers use. Each makes about ten
+// requests a second at the default rate: they are in a hurry.
+func (d *practice) people() []string {
+	all := shop.Accounts()
+	return all[:min(len(all), max(6, d.rate/10))]
 }
 
 func sum(designs, scenarios int) string {
@@ -299,11 +315,13 @@ func (d *practice) once(ctx context.Context, how design, what scenario, p *progr
 	opts := shoppers.Options{
 		URL: f.URL(), RootCAs: f.RootCAs(), Servers: names,
 		Rate: d.rate, Duration: lasts,
-		Accounts: shop.Accounts(), Password: shop.Password, Products: shop.Products(),
+		Accounts: d.people(), Password: shop.Password, Products: shop.Products(),
 		Leave: what.leave, Seed: 1, Progress: p.at,
+		During: func(context.Context, func() time.Duration) error { p.say("under load"); return nil },
 	}
 	if what.during != nil {
 		opts.During = func(ctx context.Context, clock func() time.Duration) error {
+			p.say("under load")
 			return what.during(ctx, &event{f, lasts, clock, p.say, run})
 		}
 	}

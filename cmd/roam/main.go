@@ -64,13 +64,18 @@ func commands() []command {
 }
 
 func main() {
-	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	// After the first signal the second one has its usual effect, so that a
-	// command which takes its time to stop can be forced.
-	context.AfterFunc(ctx, restore)
-	code := run(ctx, &stdio{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:])
-	restore()
-	os.Exit(code)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		sig := <-signals
+		// From here on the next signal has its usual effect, so that a command
+		// which takes its time to stop can be forced. That comes first: who is
+		// told of it may send it at once.
+		signal.Stop(signals)
+		cancel(fmt.Errorf("stopped by a signal: %v", sig))
+	}()
+	os.Exit(run(ctx, &stdio{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:]))
 }
 
 // run runs the command that args name and returns the exit status.
@@ -81,7 +86,7 @@ func run(ctx context.Context, std *stdio, args []string) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		err = errors.New("interrupted")
+		err = context.Cause(ctx)
 	}
 	fmt.Fprintf(std.Err, "error: %v\n", err)
 	if errors.As(err, &f) {

@@ -114,6 +114,7 @@ func runIt(t *testing.T, args ...string) (code int, out, err string) {
 }
 
 func TestExitStatusTellsMisuseFromFailure(t *testing.T) {
+	t.Chdir(t.TempDir()) // no test leaves a file where it should not be
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	t.Setenv("ROAM_STORE", "")
 	for _, c := range []struct {
@@ -138,7 +139,9 @@ func TestExitStatusTellsMisuseFromFailure(t *testing.T) {
 		{"up --policy sticky", 2},
 		{"up --store sqlight:x", 2},
 		{"sessions lst", 2},
-		{"sessions show 1234", 1}, // no store is found before the ID is looked at
+		{"sessions show 1234", 2},
+		{"sessions revoke", 2},
+		{"sessions prune --older -1h", 2},
 		{"sessions prune --older week", 2},
 		{"serve", 2},
 		{"status", 1},

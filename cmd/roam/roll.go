@@ -14,8 +14,9 @@ and reboot each machine: drain, wait until it is empty, stop, start, wait until
 it is ready, undrain. No request is lost and nobody is logged out. Each step is
 shown when it begins.
 
-A roll stops at the first server that does not come back. If you interrupt it,
-it completes the server that it is at.`)
+The servers are of the version of roam that is installed now, so this is also
+how a farm gets a new one. A roll stops at the first server that does not come back.
+If you interrupt it, it completes the server that it is at.`)
 	dir := dirFlag(fs)
 	asJSON := fs.Bool("json", false, "print each step as a line of JSON, for programs")
 	if _, err := fs.parse(args); err != nil {

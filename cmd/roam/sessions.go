@@ -81,14 +81,8 @@ func newDesk(std *stdio, line, manual string) *desk {
 	}
 }
 
-// open parses the command line and opens the store.
-func (d *desk) open(ctx context.Context, args []string, want ...string) (closingStore, []string, error) {
-	got, err := d.parse(args, want...)
-	if err != nil {
-		return nil, nil, err
-	}
-	store, err := openExisting(ctx, *d.store, *d.dir)
-	return store, got, err
+func (d *desk) open(ctx context.Context) (closingStore, error) {
+	return openExisting(ctx, *d.store, *d.dir)
 }
 
 func sessionsList(ctx context.Context, std *stdio, args []string) (err error) {
@@ -101,7 +95,10 @@ With --all the ended ones that have not been pruned are listed too, each with
 the reason.`)
 	user := d.String("user", "", "`USER`: list this one's only")
 	all := d.Bool("all", false, "ended sessions too")
-	store, _, err := d.open(ctx, args)
+	if _, err := d.parse(args); err != nil {
+		return err
+	}
+	store, err := d.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -241,12 +238,20 @@ func isControl(r rune) bool {
 func sessionsShow(ctx context.Context, std *stdio, args []string) (err error) {
 	d := newDesk(std, "sessions show ID [flags]", `
 Shows all that a session holds, its data too, but for the hashes of its secrets.`)
-	store, got, err := d.open(ctx, args, "ID")
+	got, err := d.parse(args, "ID")
+	if err != nil {
+		return err
+	}
+	id, err := parseID(got[0])
+	if err != nil {
+		return err
+	}
+	store, err := d.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	rec, err := load(ctx, store, got[0])
+	rec, err := load(ctx, store, id)
 	if err != nil {
 		return err
 	}
@@ -310,12 +315,8 @@ Shows all that a session holds, its data too, but for the hashes of its secrets.
 	return nil
 }
 
-// load finds a session by its ID.
-func load(ctx context.Context, store roam.Store, text string) (roam.Record, error) {
-	id, err := parseID(text)
-	if err != nil {
-		return roam.Record{}, err
-	}
+// load is store.Load with advice.
+func load(ctx context.Context, store roam.Store, id roam.ID) (roam.Record, error) {
 	rec, err := store.Load(ctx, id)
 	if errors.Is(err, roam.ErrNotFound) {
 		return rec, hinted(fmt.Errorf("there is no session %v", id),
@@ -339,14 +340,24 @@ server that shares the store lets it in, and a request that was still in flight
 cannot bring it back. The visitor is told the reason.`)
 	user := d.String("user", "", "`USER`: end all of this one's sessions")
 	why := d.String("why", string(roam.Revoked), "`REASON`: what the visitor is told, at most 64 bytes")
-	store, got, err := d.open(ctx, args, "[ID]")
+	got, err := d.parse(args, "[ID]")
+	if err != nil {
+		return err
+	}
+	if (got[0] == "") == (*user == "") {
+		return misuse("usage: %s %s", self(), d.line)("sessions revoke needs either an ID or --user")
+	}
+	var id roam.ID
+	if *user == "" {
+		if id, err = parseID(got[0]); err != nil {
+			return err
+		}
+	}
+	store, err := d.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	if (got[0] == "") == (*user == "") {
-		return misuse("usage: %s %s", self(), d.line)("sessions revoke needs either an ID or --user")
-	}
 	m, err := roam.New[json.RawMessage](store, nil)
 	if err != nil {
 		return err
@@ -356,7 +367,7 @@ cannot bring it back. The visitor is told the reason.`)
 		n, err = m.RevokeUser(ctx, *user, roam.Reason(*why))
 	} else {
 		var rec roam.Record
-		if rec, err = load(ctx, store, got[0]); err != nil {
+		if rec, err = load(ctx, store, id); err != nil {
 			return err
 		}
 		if was, _, over := rec.Over(rec.Now); over {
@@ -381,14 +392,17 @@ Removes sessions that have been over for long, by a limit or by a logout. What
 is removed cannot tell its visitor any more why it ended. Web servers that call
 Manager.Run prune by themselves; this is for those that do not.`)
 	older := d.Duration("older", 7*24*time.Hour, "`DURATION`: only what has been over for so long")
-	store, _, err := d.open(ctx, args)
+	if _, err := d.parse(args); err != nil {
+		return err
+	}
+	if *older < 0 {
+		return misuse("want for instance --older 168h, which is a week")("--older is %v", *older)
+	}
+	store, err := d.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	if *older < 0 {
-		return misuse("want for instance --older 168h, which is a week")("--older is %v", *older)
-	}
 	const batch = 1000 // so that servers never wait for long
 	n := 0
 	for {
@@ -418,7 +432,10 @@ does not take the older state for an error of its own.
 It cannot bring back what was written after the backup: logins since then are
 gone, and sessions that were ended since then live again. If that matters, end
 them: revoke the users in question.`)
-	store, _, err := d.open(ctx, args)
+	if _, err := d.parse(args); err != nil {
+		return err
+	}
+	store, err := d.open(ctx)
 	if err != nil {
 		return err
 	}

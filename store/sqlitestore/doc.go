@@ -36,8 +36,8 @@
 // Each write is one statement that compares and swaps. Writes that arrive while
 // another is being committed share the next transaction: one sync serves up to
 // 128 of them, and nobody waits for company to arrive. Between processes
-// SQLite's lock decides; a process that writes all the time lets others in
-// every 10 ms.
+// SQLite's lock decides, for which a waiting process tries several times per
+// millisecond, so that none is left behind.
 //
 // Reads use a few connections of their own and neither wait for writes nor make
 // them wait. Lists are read in pages, and no connection is held while the

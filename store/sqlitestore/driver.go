@@ -41,9 +41,9 @@ type conn struct {
 	db    *sqlite3.Conn
 	stmts [numQueries]stmt
 	scanner
-	patience time.Duration
-	waiting  time.Time
-	frames   int // in the write-ahead log after this connection's last commit
+	patience time.Duration // see wait
+	waiting  time.Time     // since when, for again
+	frames   int           // in the write-ahead log after this connection's last commit
 }
 
 // connect opens a file that exists. Its companions get its mode and owner, so
@@ -115,8 +115,10 @@ func (c *conn) interrupt(ctx context.Context) { c.db.SetInterrupt(ctx) }
 // wait sets how long a call waits for a lock that another connection has.
 func (c *conn) wait(d time.Duration) { c.patience = d }
 
-// again decides whether to try a lock once more. It tries often, so as not to
-// miss a short pause of a busy writer.
+// again decides whether to try a lock once more. SQLite has no queue for it: who
+// tries often gets it. The pauses are short enough to hit the moment between two
+// commits of a process that writes all the time, and random so that several who
+// wait share these moments evenly.
 func (c *conn) again(ctx context.Context, count int) bool {
 	if count == 0 {
 		c.waiting = time.Now()

@@ -11,14 +11,6 @@ import (
 	"github.com/roam-web/roam"
 )
 
-// A process that writes all the time pauses after each turn for so long that
-// others, who try every now and then, get the file's lock. Without it SQLite
-// lets one process wait for seconds while another writes.
-const (
-	turn  = 10 * time.Millisecond
-	pause = 300 * time.Microsecond
-)
-
 // maxGroup bounds how many writes share a transaction, and so how long other
 // processes wait for it.
 const maxGroup = 128
@@ -39,8 +31,6 @@ type queue struct {
 	waiting []*op
 	leading bool
 	drained chan struct{} // made by close, closed when nobody leads any more
-
-	streak time.Time // since when this process writes without a pause
 
 	conn *conn // the leader's; nil before the first write and after a failure
 
@@ -82,7 +72,6 @@ func (q *queue) write(ctx context.Context, do func(c *conn, now int64) error) er
 	q.waiting = append(q.waiting, o)
 	if !q.leading {
 		q.leading, o.state = true, leads
-		q.streak = o.since
 		o.signal <- struct{}{}
 	}
 	q.mu.Unlock()
@@ -101,6 +90,7 @@ func (q *queue) write(ctx context.Context, do func(c *conn, now int64) error) er
 	return o.err
 }
 
+// alive fails once close was called.
 func (q *queue) alive() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -196,10 +186,6 @@ func (q *queue) begin(o *op) (*conn, error) {
 		q.conn = c
 	}
 	c := q.conn
-	if time.Since(q.streak) > turn {
-		time.Sleep(pause)
-		q.streak = time.Now()
-	}
 	err := guard(func() error {
 		c.wait(q.busy - time.Since(o.since))
 		c.interrupt(o.ctx)

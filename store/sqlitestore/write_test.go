@@ -292,7 +292,7 @@ func TestUpdatesOfOneSessionAreAllKept(t *testing.T) {
 
 func TestBigTouchLetsOthersIn(t *testing.T) {
 	s := open(t, nil)
-	const n = 3*touchChunk + 1
+	const n = 769 // of 256 each
 	touches := make([]roam.Touch, n)
 	must(t, s.queue.write(background, func(c *conn, now int64) error {
 		for i := range touches {

@@ -49,7 +49,7 @@ func startLoad(t *testing.T, address string, clients int, methods ...string) *lo
 						body = strings.Repeat("x", 100)
 					}
 					var ans reply
-					ans, r.err = c.try(method, "/work?id="+r.id, body)
+					ans, r.err = c.try(method, "/buy?id="+r.id, body)
 					r.status = ans.status
 					r.ended = time.Now()
 					l.mu.Lock()

@@ -66,7 +66,7 @@ func child() {
 		log.Fatal(err)
 	}
 	http.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
-	http.HandleFunc("/work", func(w http.ResponseWriter, r *http.Request) {
+	http.HandleFunc("/buy", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			fmt.Fprintln(posts, r.URL.Query().Get("id"))
 		}

@@ -122,6 +122,11 @@ func Start(ctx context.Context, o Options) (_ *Farm, err error) {
 	if err := f.settle(); err != nil {
 		return nil, err
 	}
+	front, err := net.Listen("tcp", o.Listen) // early, because it is what may well be taken
+	if err != nil {
+		return nil, err
+	}
+	f.later(func() { front.Close() })
 	policy, err := balancer.NewPolicy(o.Policy)
 	if err != nil {
 		return nil, err
@@ -146,9 +151,7 @@ func Start(ctx context.Context, o Options) (_ *Farm, err error) {
 	if err := f.startAll(ctx); err != nil {
 		return nil, err
 	}
-	if err := f.serveFront(); err != nil {
-		return nil, err
-	}
+	f.serveFront(front)
 	if err := f.serveControl(); err != nil {
 		return nil, err
 	}
@@ -206,6 +209,9 @@ func DefaultStore(dir string) string {
 // of its own, because dir itself may be the user's, and its mode is theirs.
 func (f *Farm) settle() error {
 	dir := f.opts.Dir
+	if _, err := socketPath(dir); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, privateDir); err != nil {
 		return err
 	}
@@ -248,12 +254,8 @@ func (f *Farm) keep(stop func(), fn func() error) {
 	})
 }
 
-// serveFront puts the balancer on the net.
-func (f *Farm) serveFront() error {
-	ln, err := net.Listen("tcp", f.opts.Listen)
-	if err != nil {
-		return err
-	}
+// serveFront puts the balancer on the net until Close.
+func (f *Farm) serveFront(ln net.Listener) {
 	f.url = "https://" + publicHost(ln.Addr().(*net.TCPAddr))
 	srv := &http.Server{
 		Handler:           f.balancer,
@@ -265,7 +267,6 @@ func (f *Farm) serveFront() error {
 	ctx, stop := context.WithCancel(context.Background())
 	front := graceful.New(srv, nil)
 	f.keep(stop, func() error { return front.RunTLS(ctx, ln, "", "") })
-	return nil
 }
 
 // publicHost is the address as a browser on this machine writes it.

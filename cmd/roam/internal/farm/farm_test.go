@@ -1,3 +1,5 @@
+//go:build unix
+
 package farm
 
 import (
@@ -15,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 )
 
@@ -46,6 +49,10 @@ func TestKilledServerCostsNoGetAndStaysDown(t *testing.T) {
 	}
 	if !dead(before.PID) {
 		t.Error("Kill returned before the process was dead")
+	}
+	if c, err := net.Dial("tcp", before.Address); !errors.Is(err, syscall.ECONNREFUSED) {
+		// A connection that waits for a dead server could not go elsewhere.
+		t.Errorf("its port: got %v, %v; want it to refuse", c, err)
 	}
 	if got := s.round(10); got["web2"] != 0 || len(got) != 2 {
 		t.Errorf("answered by %v, want web1 and web3", got)
@@ -178,6 +185,21 @@ func TestCrashIsNoticed(t *testing.T) {
 	}
 	if got, want := fmt.Sprint(s.round(4)), "map[web2:4]"; got != want {
 		t.Errorf("answered by %v, want %v", got, want)
+	}
+}
+
+func TestServerThatHangsIsUnready(t *testing.T) {
+	s := open(t, Options{Servers: 2})
+	pid := s.server("web1").PID
+	syscall.Kill(pid, syscall.SIGSTOP)
+	s.until("it is noticed", func() bool { return s.server("web1").State == Unready })
+	if got, want := fmt.Sprint(s.round(4)), "map[web2:4]"; got != want {
+		t.Errorf("answered by %v, want %v", got, want)
+	}
+	syscall.Kill(pid, syscall.SIGCONT)
+	s.until("it is back", func() bool { return s.server("web1").State == Up })
+	if v := s.server("web1"); v.PID != pid || v.Restarts != 0 {
+		t.Errorf("%+v: want the same process", v)
 	}
 }
 
@@ -464,6 +486,9 @@ func TestStartThatFailsLeavesNothing(t *testing.T) {
 				t.Errorf("got %q, want it to say %q", err, c.want)
 			}
 			if c.o.Dir == long {
+				if _, err := os.Stat(long); !os.IsNotExist(err) {
+					t.Errorf("the folder was made: %v", err)
+				}
 				return
 			}
 			t.Setenv(badEnv, "")

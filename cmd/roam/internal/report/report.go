@@ -105,6 +105,8 @@ func (l Loss) short() string {
 		return n + " writes lost"
 	case "served_after_end":
 		return n + " served after logout"
+	case "written_after_end":
+		return n + " written after it"
 	}
 	return l.words()
 }

@@ -40,7 +40,7 @@ var columns = []column{
 		text: number(func(r Run) int { return r.FailedPost }),
 		bad:  func(r Run) bool { return r.FailedPost > r.InFlightPosts },
 	}, {
-		head: [2]string{"POSTs in", "the kill"}, name: "POSTs in the kill",
+		head: [2]string{"in the", "kill"}, name: "POSTs in the kill",
 		says: "How many of those the killed server had in hand, by the balancer's count; as many may fail.",
 		text: number(func(r Run) int { return r.InFlightPosts }),
 	}, {
@@ -56,11 +56,11 @@ var columns = []column{
 		says: "Confirmed items, orders and logins that were nowhere to be found when every account was settled at the end.",
 		text: number(func(r Run) int { return r.AckedWritesLost }),
 	}, {
-		head: [2]string{"served", "after end"}, name: "served after end", loss: true,
+		head: [2]string{"served", "after"}, name: "served after end", loss: true,
 		says: "Requests sent with the old key after the logout had been answered, and still served as that user.",
 		text: number(func(r Run) int { return r.ServedAfterEnd }),
 	}, {
-		head: [2]string{"busiest", "/ mean"}, name: "busiest / mean",
+		head: [2]string{"max /", "mean"}, name: "busiest / mean",
 		says: "The share of the busiest server over the mean of all; 1.00 is perfectly even. A server that is down counts, so a fault raises it.",
 		text: func(r Run) string { return fmt.Sprintf("%.2f", r.MaxOverMean) },
 	}, {

@@ -57,12 +57,11 @@ func (r *Report) ofRoam() (sentences []string) {
 	}
 	s := fmt.Sprintf("roam lost nothing: in %s requests of %s nobody was logged out, nothing vanished from a cart, every acknowledged write is there, and nobody who had logged out was let in again.",
 		thousands(sum.Requests), and(scenarios))
-	if sum.FailedPost > 0 {
-		verb := "were"
-		if sum.FailedPost == 1 {
-			verb = "was"
-		}
-		s += fmt.Sprintf(" %s %s in the hands of a server that was killed and failed, as nobody can know whether they took effect.", plural(sum.FailedPost, "POST", "POSTs"), verb)
+	switch n := sum.FailedPost; {
+	case n == 1:
+		s += " 1 POST was in the hands of a server that was killed and failed, as nobody can know whether it took effect."
+	case n > 1:
+		s += fmt.Sprintf(" %s POSTs were in the hands of a server that was killed and failed, as nobody can know whether they took effect.", thousands(n))
 	}
 	return []string{s}
 }
