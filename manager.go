@@ -313,9 +313,16 @@ func (m *Manager[T]) change(ctx context.Context, tok Token, login string, edit f
 		if !errors.Is(err, ErrConflict) {
 			return Session[T]{}, err
 		}
-		h = nil
-		if err := pause(ctx, try); err != nil {
-			return Session[T]{}, unavailable(err)
+		if h = written; h != nil {
+			if err := m.admit(ctx, tok, login, &h.rec); err != nil {
+				return Session[T]{}, err
+			}
+		}
+		if try > 0 { // what is in hand now will be old after the pause
+			h = nil
+			if err := pause(ctx, try); err != nil {
+				return Session[T]{}, unavailable(err)
+			}
 		}
 	}
 	return Session[T]{}, fmt.Errorf("%w: session %v after %d tries", ErrConflict, tok.id, updateTries)
@@ -324,9 +331,6 @@ func (m *Manager[T]) change(ctx context.Context, tok Token, login string, edit f
 // pause waits a random time that grows with the tries, so that many writers of
 // one session, on several servers, get out of each other's way.
 func pause(ctx context.Context, try int) error {
-	if try == 0 {
-		return ctx.Err()
-	}
 	t := time.NewTimer(time.Duration(mathrand.Int64N(int64(min(try, 20)) * int64(time.Millisecond))))
 	defer t.Stop()
 	select {
@@ -356,30 +360,38 @@ func (m *Manager[T]) load(ctx context.Context, tok Token, login string) (*hand, 
 		return nil, fmt.Errorf("%w: asked for session %v, the store answered with %v", ErrUnavailable, tok.id, rec.ID)
 	}
 	h.rec = rec
+	return h, m.admit(ctx, tok, login, &h.rec)
+}
+
+// admit says whether tok opens the record as it is.
+func (m *Manager[T]) admit(ctx context.Context, tok Token, login string, rec *Record) error {
 	rotated := rec.Previous.fits(tok.proof)
 	switch {
 	case rec.Proof.fits(tok.proof):
 	case rotated && login != "" && login == rec.User:
 	case rotated:
-		return nil, &EndedError{tok.id, Rotated, rec.LoggedIn}
+		return &EndedError{tok.id, Rotated, rec.LoggedIn}
 	default:
 		m.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "session: wrong secret", slog.Any("session", tok.id))
-		return nil, &EndedError{ID: tok.id, Reason: Forged}
+		return &EndedError{ID: tok.id, Reason: Forged}
 	}
 	if why, at, over := rec.Over(rec.Now); over {
-		return nil, &EndedError{tok.id, why, at}
+		return &EndedError{tok.id, why, at}
 	}
-	return h, nil
+	return nil
 }
 
 // write sends an insert or an update until its outcome is known. A write whose
-// answer was lost is settled by the ids of the record's last writes:
+// answer was lost, or was a conflict, perhaps with itself because something on
+// the way sent it twice, is settled by the ids of the record's last writes:
 //
 //   - our id is among them: it landed;
 //   - the version has not moved: it did not, so the same write is sent again,
 //     and if both arrive the second one conflicts;
 //   - the version moved by no more writes than the ids tell of: conflict;
 //   - otherwise nobody can tell.
+//
+// With an ErrConflict comes the record as it is now, unless it is gone.
 func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 	var b [8]byte
 	rand.Read(b[:])
@@ -390,25 +402,24 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 	if rec.Version == 0 {
 		send = m.store.Insert
 	}
-	var lost error
+	var lost error // the answer of a send that may have landed
 	for range writeTries {
 		h := &hand{read: time.Now()}
 		var err error
 		h.rec, err = send(ctx, next)
+		conflict := errors.Is(err, ErrConflict)
 		switch {
 		case err == nil && h.rec.ID != rec.ID:
 			return nil, unknown(fmt.Errorf("wrote session %v, the store answered with %v", rec.ID, h.rec.ID))
 		case err == nil:
 			return h, nil
-		case errors.Is(err, ErrConflict) && lost == nil:
-			return nil, err
-		case errors.Is(err, ErrConflict):
+		case conflict:
 		case errors.Is(err, ErrUnavailable) && lost == nil:
 			return nil, err
 		default:
 			lost = err
 		}
-		if ctx.Err() != nil { // nobody waits for the answer any more
+		if lost != nil && ctx.Err() != nil { // nobody waits for the answer any more
 			break
 		}
 		h.read = time.Now()
@@ -417,16 +428,21 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 		case errors.Is(err, ErrNotFound) && rec.Version == 0:
 		case errors.Is(err, ErrNotFound):
 			return nil, ErrConflict
+		case err != nil && lost == nil:
+			return nil, unavailable(err)
 		case err != nil:
 			return nil, unknown(errors.Join(lost, err))
 		case h.rec.Writes.Has(id):
 			return h, nil
-		case moved == 0:
-		case moved <= uint64(len(rec.Writes)):
-			return nil, ErrConflict
+		case moved == 0 && !conflict:
+		case moved <= uint64(len(rec.Writes)) || lost == nil:
+			return h, ErrConflict
 		default:
 			return nil, unknown(lost)
 		}
+	}
+	if lost == nil {
+		lost = ErrConflict
 	}
 	return nil, unknown(lost)
 }

@@ -1094,6 +1094,19 @@ func TestALostAnswerIsSettled(t *testing.T) {
 			t.Errorf("%v, fn ran %d times, items %v; want nil, 2, ten items", err, runs, got.Data.Items)
 		}
 	})
+	t.Run("it was sent twice on the way", func(t *testing.T) {
+		p := newProbe()
+		m := manager(t, twice{p}, nil)
+		s := start(t, m, "a")
+		runs := 0
+		got, err := m.Update(t.Context(), s.Token, func(c *Cart) error { runs++; return put("b")(c) })
+		if err != nil || runs != 1 || !slices.Equal(got.Data.Items, []string{"a", "b"}) {
+			t.Errorf("%v, fn ran %d times, items %v; want nil, 1, [a b]", err, runs, got.Data.Items)
+		}
+		if now, _ := m.Get(t.Context(), visitor(t, s)); len(now.Data.Items) != 2 {
+			t.Errorf("items %v, want b once", now.Data.Items)
+		}
+	})
 	t.Run("nobody can tell", func(t *testing.T) {
 		p := newProbe()
 		m, other := manager(t, p, nil), manager(t, p.Store, nil)
@@ -1170,6 +1183,15 @@ func TestALostAnswerIsSettled(t *testing.T) {
 		_, err := m.Get(t.Context(), visitor(t, s))
 		wantReason(t, "Get", err, roam.LoggedOut)
 	})
+}
+
+// twice sends each update twice and keeps the second answer, as a driver does
+// that repeats on a new connection what it did not hear of.
+type twice struct{ roam.Store }
+
+func (s twice) Update(ctx context.Context, r roam.Record) (roam.Record, error) {
+	s.Store.Update(ctx, r)
+	return s.Store.Update(ctx, r)
 }
 
 // Law 15.

@@ -39,8 +39,8 @@ const over = `CASE WHEN ended IS NOT NULL THEN ended
 	ELSE min(seen + idle / 1000 + (idle % 1000 > 0),
 		coalesce(logged_in, created) + lifetime / 1000 + (lifetime % 1000 > 0)) END`
 
-// An update is one statement, which compares and swaps. It sets the columns
-// that this version knows and leaves those that a newer one has added.
+// updateSet begins an update, which is one statement that compares and swaps. It
+// sets the columns that this version knows and leaves those that a newer one has added.
 const updateSet = `UPDATE session SET
 	version = version + 1, proof = ?4, previous = ?5, level = ?6, addr = ?7, agent = ?8,
 	seen = max(seen, ?1), idle = ?9, lifetime = ?10, writes = ?11, data = ?12`

@@ -123,7 +123,7 @@ func (s *shopper) intend(rng *rand.Rand) intention {
 			s.ticket = true
 			want = toLeave
 		}
-	case x < often+0.03 && s.cart.least.sum() > s.cart.ordered.sum():
+	case x < often+0.05 && s.cart.least.sum() > s.cart.ordered.sum():
 		want = toPay
 	}
 	if want != toStroll {

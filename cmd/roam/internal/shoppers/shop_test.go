@@ -36,8 +36,8 @@ func shopFarm(t *testing.T, store func() roam.Store) Options {
 	t.Cleanup(site.Close)
 	return Options{
 		URL: site.URL, RootCAs: site.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs,
-		Servers: names, Rate: 200, Duration: 2 * time.Second,
-		Accounts: shop.Accounts()[:8], Password: shop.Password, Products: shop.Products(), Seed: 1,
+		Servers: names, Rate: 200, Duration: 1500 * time.Millisecond,
+		Accounts: shop.Accounts()[:5], Password: shop.Password, Products: shop.Products(), Seed: 1,
 	}
 }
 

@@ -41,8 +41,10 @@ type Result struct {
 	Unaudited      int `json:"unaudited"`        // accounts that could not be settled at the end
 
 	// CartItemsUnsure are items that went missing after a login or logout of
-	// the same shopper got no answer. A login that took effect has replaced
-	// the key, and the new one never arrived; nothing acknowledged was broken.
+	// the same shopper got no answer. If such a login took effect it has
+	// replaced the key, and the new key was in the answer that never came: the
+	// cart is where it was, and out of the shopper's reach. That is a loss to
+	// the shopper, but none of what the site had promised.
 	CartItemsUnsure int `json:"cart_items_unsure"`
 
 	Logins   int            `json:"logins"` // acknowledged
@@ -65,7 +67,6 @@ type Bucket struct {
 	LoggedOut int
 	Missing   int // cart items
 	Intruders int // served after end
-	Slowest   time.Duration
 }
 
 type tally struct {
@@ -159,7 +160,6 @@ func (t *tally) exchanged(method, path string, scheduled time.Time, a answer) {
 	if !scheduled.IsZero() {
 		took := a.at.Sub(scheduled)
 		t.latencies = append(t.latencies, took)
-		b.Slowest = max(b.Slowest, took)
 	}
 }
 
