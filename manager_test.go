@@ -307,6 +307,21 @@ func TestLogoutIsNotUndoneByAnUpdateInFlight(t *testing.T) {
 	wantReason(t, "Get", err, roam.LoggedOut)
 }
 
+func TestUpdateNeverBringsBackWhatWasPruned(t *testing.T) {
+	store := roam.NewMemStore()
+	m := manager(t, store, nil)
+	s := start(t, m, "a")
+	m.Logout(t.Context(), s.Token)
+	if n, err := store.Prune(t.Context(), 0, 10); n != 1 || err != nil {
+		t.Fatalf("Prune = %d, %v", n, err)
+	}
+	_, err := m.Update(t.Context(), s.Token, put("late")) // with the record in hand
+	wantReason(t, "Update", err, roam.Missing)
+	if n := len(records(t, store)); n != 0 {
+		t.Errorf("%d records, want none", n)
+	}
+}
+
 func TestEveryEndTellsItsReason(t *testing.T) {
 	m := manager(t, roam.NewMemStore(), nil)
 	ctx := t.Context()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,16 +81,17 @@ var concurrentLaws = []law{
 	{"Concurrent/AnEndIsFinal", func(t *tester) {
 		for round := range t.rounds(60) {
 			rec := t.insert(record("ann"))
+			var landed atomic.Int64
+			var dead atomic.Bool // End has returned
 			each(4, func(i int) {
 				switch i {
 				case 0, 1: // compare and swap until it ends
-					have := rec
-					for try := 0; ; try++ {
-						if try > 1e5 {
-							t.Errorf("the session lives on after its end")
-							return
-						}
+					for have := rec; have.Ended.IsZero() && !t.Failed(); landed.Add(1) {
+						late := dead.Load()
 						next, err := t.store.Update(t.Context(), edit(have, "x"))
+						if late && err == nil {
+							t.Errorf("an update landed that began after End had returned")
+						}
 						if errors.Is(err, roam.ErrConflict) {
 							next, err = t.store.Load(t.Context(), rec.ID)
 						}
@@ -97,9 +99,7 @@ var concurrentLaws = []law{
 							t.Errorf("Update or Load: %v", err)
 							return
 						}
-						if have = next; !have.Ended.IsZero() {
-							return
-						}
+						have = next
 					}
 				case 2:
 					for range 3 {
@@ -108,26 +108,29 @@ var concurrentLaws = []law{
 						}
 					}
 				case 3:
+					for landed.Load() < int64(round%5) && !t.Failed() {
+						runtime.Gosched()
+					}
 					var err error
 					if round%2 == 0 {
 						err = t.store.End(t.Context(), rec.ID, roam.LoggedOut)
 					} else {
 						_, err = t.store.EndUser(t.Context(), "ann", roam.LoggedOut)
 					}
-					dead, loadErr := t.store.Load(t.Context(), rec.ID)
-					if err != nil || loadErr != nil || dead.Ended.IsZero() {
-						t.Errorf("after End returned %v: Ended is %v, error %v", err, dead.Ended, loadErr)
+					dead.Store(true)
+					tomb, loadErr := t.store.Load(t.Context(), rec.ID)
+					if err != nil || loadErr != nil || tomb.Ended.IsZero() {
+						t.Errorf("after End returned %v: Ended is %v, error %v", err, tomb.Ended, loadErr)
 					}
-					rec := dead // others still hold the shared one
 					for range 3 {
-						if again, err := t.store.Load(t.Context(), rec.ID); err != nil || differ(again, dead) != "" {
-							t.Errorf("a tombstone changed: %s, error %v", differ(again, dead), err)
+						if again, err := t.store.Load(t.Context(), rec.ID); err != nil || differ(again, tomb) != "" {
+							t.Errorf("a tombstone changed: %s, error %v", differ(again, tomb), err)
 						}
 					}
 				}
 			})
-			if dead := t.load(rec.ID); dead.Ended.IsZero() || dead.Data != nil {
-				t.Fatalf("round %d: the session is back: %+v", round, dead)
+			if tomb := t.load(rec.ID); tomb.Ended.IsZero() || tomb.Data != nil {
+				t.Fatalf("round %d: the session is back: version %d, data %s", round, tomb.Version, abridge(tomb.Data))
 			}
 		}
 	}},

@@ -67,7 +67,7 @@ func full(user string) roam.Record {
 	rec.From = roam.Client{Addr: netip.MustParseAddr("2001:db8::17"), Agent: "Agent/1.0 (test; ü)"}
 	rec.Idle, rec.Lifetime = 90*time.Minute, 36*time.Hour+time.Microsecond
 	for i := range rec.Writes {
-		rec.Writes[i] = random64()
+		rec.Writes[i] = random64() | 1<<63 // more than a signed integer holds
 	}
 	return rec
 }
