@@ -7,3 +7,11 @@ require (
 	github.com/roam-web/roam/store/sqlitestore v0.0.0
 	github.com/roam-web/roam/storetest v0.0.0
 )
+
+require (
+	github.com/anishathalye/porcupine v1.3.1 // indirect
+	github.com/ncruces/go-sqlite3 v0.35.6 // indirect
+	github.com/ncruces/go-sqlite3-wasm/v6 v6.3.35304 // indirect
+	github.com/ncruces/julianday v1.0.0 // indirect
+	golang.org/x/sys v0.48.0 // indirect
+)

@@ -15,9 +15,7 @@ var endLaws = []law{
 		before := t.untilAfter(rec.Now, rec.ID).Now
 		t.end(rec.ID, roam.LoggedOut)
 		got := t.load(rec.ID)
-		if got.Ended.Before(before) || got.Ended.After(got.Now) {
-			t.Errorf("Ended is %v, want the store's time between %v and %v", got.Ended, before, got.Now)
-		}
+		t.stamped("Ended", got.Ended, before, got.Now)
 		if got.Data != nil {
 			t.Errorf("tombstone has data %q, want nil", got.Data)
 		}
@@ -91,9 +89,7 @@ var endUserLaws = []law{
 			want := rec
 			want.Version, want.Ended, want.Why = 2, got.Ended, roam.PasswordChanged
 			want.Data, want.Level, want.From = nil, 0, roam.Client{}
-			if got.Ended.Before(bob.Now) || got.Ended.After(got.Now) {
-				t.Errorf("Ended is %v, want the store's time", got.Ended)
-			}
+			t.stamped("Ended", got.Ended, bob.Now, got.Now)
 			t.same("tombstone", got, want)
 		}
 		t.stored(bob)

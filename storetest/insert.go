@@ -49,14 +49,8 @@ var insertLaws = []law{
 		rec := record("")
 		rec.Created, rec.Seen, rec.LoggedIn = before.Add(-time.Hour), before.Add(time.Hour), before.Add(-time.Minute)
 		got := t.insert(rec)
-		for _, stamp := range []struct {
-			name string
-			at   time.Time
-		}{{"Created", got.Created}, {"Seen", got.Seen}} {
-			if stamp.at.Before(before) || stamp.at.After(got.Now) {
-				t.Errorf("%s is %v, want the store's time between %v and %v", stamp.name, stamp.at, before, got.Now)
-			}
-		}
+		t.stamped("Created", got.Created, before, got.Now)
+		t.stamped("Seen", got.Seen, before, got.Now)
 		if !got.LoggedIn.IsZero() {
 			t.Errorf("LoggedIn of a guest is %v, want the zero time", got.LoggedIn)
 		}
@@ -68,9 +62,7 @@ var insertLaws = []law{
 		rec := record("ann")
 		rec.LoggedIn = before.Add(-time.Hour)
 		got := t.insert(rec)
-		if got.LoggedIn.Before(before) || got.LoggedIn.After(got.Now) {
-			t.Errorf("LoggedIn is %v, want the store's time between %v and %v", got.LoggedIn, before, got.Now)
-		}
+		t.stamped("LoggedIn", got.LoggedIn, before, got.Now)
 		t.stored(got)
 	}},
 

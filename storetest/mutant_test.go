@@ -71,6 +71,10 @@ func (s *mutant) answer(r roam.Record, now time.Time) roam.Record {
 		r.Epoch = s.epoch
 	}
 	switch s.bug {
+	case "Touch takes the clock along":
+		if r.Seen.After(now) {
+			r.Now = r.Seen
+		}
 	case "Now is missing":
 		r.Now = time.Time{}
 	case "Now goes back":
@@ -448,7 +452,7 @@ func (s *mutant) Touch(ctx context.Context, seen []roam.Touch) error {
 		if !s.is("Touch has nanoseconds") {
 			at = at.Truncate(time.Microsecond)
 		}
-		if at.After(now) && !s.is("Touch goes beyond the clock") || s.is("Touch ignores the time it is given") {
+		if at.After(now) && !s.is("Touch goes beyond the clock") && !s.is("Touch takes the clock along") || s.is("Touch ignores the time it is given") {
 			at = now
 		}
 		if s.is("Touch rewrites the record") && s.stale[t.ID].Version > 0 {

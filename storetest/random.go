@@ -136,10 +136,10 @@ func (p *play) step() {
 		rec := p.record(k)
 		p.tell("Insert %d: user %q, idle %v, lifetime %v", k, rec.User, rec.Idle, rec.Lifetime)
 		p.write(k, func(t *twin) (roam.Record, error) { return t.store.Insert(ctx, rec) }, func(t *twin, got roam.Record) {
-			t.between("Created", got.Created, got.Now)
-			t.between("Seen", got.Seen, got.Now)
+			t.stamped(t.name+", Created", got.Created, t.now, got.Now)
+			t.stamped(t.name+", Seen", got.Seen, t.now, got.Now)
 			if rec.User != "" {
-				t.between("LoggedIn", got.LoggedIn, got.Now)
+				t.stamped(t.name+", LoggedIn", got.LoggedIn, t.now, got.Now)
 			} else if !got.LoggedIn.IsZero() {
 				t.Errorf("%s: LoggedIn of a guest is %v", t.name, got.LoggedIn)
 			}
@@ -166,7 +166,7 @@ func (p *play) step() {
 			rec.LoggedIn = given(t)
 			return t.store.Update(ctx, rec)
 		}, func(t *twin, got roam.Record) {
-			t.between("Seen", got.Seen, got.Now)
+			t.stamped(t.name+", Seen", got.Seen, t.now, got.Now)
 			if want := given(t); !got.LoggedIn.Equal(want) {
 				t.Errorf("%s: LoggedIn is %v, was given as %v", t.name, got.LoggedIn, want)
 			}
@@ -187,7 +187,7 @@ func (p *play) step() {
 			switch at := t.now.Add(d); {
 			case want.Version == 0, over, ctx.Err() != nil: // nothing moves
 			case d > 0:
-				t.between("Seen", got.Seen, got.Now)
+				t.stamped(t.name+", Seen", got.Seen, t.now, got.Now)
 				want.Seen = got.Seen
 			case at.After(want.Seen):
 				want.Seen = at
@@ -404,14 +404,6 @@ func (p *play) compareAll() {
 		return err
 	})
 	p.compareSets("All", sets)
-}
-
-// between fails unless a stamp lies between the step's beginning and its end.
-func (t *twin) between(name string, at, end time.Time) {
-	t.Helper()
-	if at.Before(t.now) || at.After(end) {
-		t.Errorf("%s: %s is %v, want it between %v and %v", t.name, name, at, t.now, end)
-	}
 }
 
 func collect(seq iter.Seq2[roam.Record, error]) (recs []roam.Record, err error) {

@@ -208,6 +208,16 @@ func (t *tester) same(what string, got, want roam.Record) {
 	}
 }
 
+// stamped fails unless the store stamped a time between two looks at its clock.
+// These lie moments apart: a store whose clock follows a stamp that is hours
+// ahead, so that none ever seems to be in the future, is found out too.
+func (t *tester) stamped(what string, at, from, to time.Time) {
+	t.Helper()
+	if at.Before(from) || at.After(to) || to.Sub(from) > 10*time.Minute {
+		t.Errorf("%s is %v, want the store's time between %v and %v", what, at, from, to)
+	}
+}
+
 // living fails unless exactly these records are without a tombstone.
 func (t *tester) living(want ...roam.ID) {
 	t.Helper()

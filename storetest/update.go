@@ -82,9 +82,7 @@ var updateLaws = []law{
 			next := edit(was, "x")
 			next.Seen = lie
 			got := t.update(next)
-			if got.Seen.Before(before) || got.Seen.After(got.Now) {
-				t.Errorf("Seen is %v, want the store's time between %v and %v", got.Seen, before, got.Now)
-			}
+			t.stamped("Seen", got.Seen, before, got.Now)
 			t.stored(got)
 			was, before = got, got.Now
 		}

@@ -65,15 +65,15 @@ func commands() []command {
 
 func main() {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 1)
+	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
-		sig := <-signals
-		// From here on the next signal has its usual effect, so that a command
-		// which takes its time to stop can be forced. That comes first: who is
-		// told of it may send it at once.
-		signal.Stop(signals)
-		cancel(fmt.Errorf("stopped by a signal: %v", sig))
+		cancel(fmt.Errorf("stopped by a signal: %v", <-signals))
+		// A command may take its time to stop in good order. A second signal
+		// forces it: web servers die with it, and nothing acknowledged is lost.
+		<-signals
+		fmt.Fprintln(os.Stderr, "error: stopped at once by a second signal")
+		os.Exit(1)
 	}()
 	os.Exit(run(ctx, &stdio{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:]))
 }

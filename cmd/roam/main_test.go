@@ -18,6 +18,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/roam-web/roam"
 	"github.com/roam-web/roam/cmd/roam/internal/farm"
 )
 
@@ -41,6 +42,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
+		Deadline:            time.Now().Add(4 * time.Minute), // a script that hangs tells what it was doing
 		Setup: func(env *testscript.Env) error {
 			// A farm in a script is found without --dir, as a user's is.
 			env.Setenv("HOME", env.WorkDir)
@@ -274,6 +276,32 @@ func TestTerminalIsSafeFromWhatVisitorsSend(t *testing.T) {
 	}
 	if got := clip("abcdefghij", 5); got != "abcd…" {
 		t.Errorf("clip: got %q", got)
+	}
+}
+
+func TestTablesKeepWithin100Columns(t *testing.T) {
+	now := time.Now()
+	then := now.Add(-399 * 24 * time.Hour)
+	e := entry{
+		User: strings.Repeat("ü", 255), LoggedIn: &then, Seen: then, Now: now,
+		Address: "2001:db8:1111:2222:3333:4444:5555:6666", Reason: roam.Reason(strings.Repeat("x", 64)),
+	}
+	living, ended := e, e
+	living.Expires, ended.Ended = &now, &then
+	s := farm.Server{
+		Name: "web20", State: farm.Draining, Since: then, PID: 4194304, Address: "127.0.0.1:65535",
+		Restarts: 999, InFlight: 9999, Requests: 1e9, RetriedAway: 1e6, Failed: 1e6,
+	}
+	down := s
+	down.State, down.Exit = farm.Down, "signal: segmentation fault"
+	var out bytes.Buffer
+	printSessions(&out, []entry{living}, false)
+	printSessions(&out, []entry{living, ended}, true)
+	printServers(&out, []farm.Server{s, down}, now)
+	for line := range strings.Lines(out.String()) {
+		if n := len([]rune(strings.TrimRight(line, "\n"))); n > 100 {
+			t.Errorf("a line of %d columns: %s", n, line)
+		}
 	}
 }
 

@@ -205,7 +205,7 @@ func printSessions(out io.Writer, list []entry, all bool) {
 			expires = "in " + short(e.Expires.Sub(e.Now))
 		}
 		user := cmp.Or(e.User, "(guest)")
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", e.ID, clip(user, 12), login, short(e.Now.Sub(e.Seen))+" ago", expires, clip(cmp.Or(last, "-"), 20))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", e.ID, clip(user, 12), login, short(e.Now.Sub(e.Seen))+" ago", expires, clip(cmp.Or(last, "-"), 18))
 	}
 	t.Flush()
 }

@@ -63,14 +63,17 @@ func printServers(out io.Writer, servers []farm.Server, now time.Time) {
 		if s.PID != 0 {
 			pid = fmt.Sprint(s.PID)
 		}
-		note := "" // below no heading, as most often there is none
-		if s.State == farm.Down && s.Exit != "" {
-			note = "\t" + s.Exit
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d%s\n", s.Name, s.State, short(now.Sub(s.Since)),
-			pid, s.Address, s.Restarts, s.InFlight, s.Requests, s.RetriedAway, s.Failed, note)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", s.Name, s.State, short(now.Sub(s.Since)),
+			pid, s.Address, s.Restarts, s.InFlight, s.Requests, s.RetriedAway, s.Failed)
 	}
 	t.Flush()
+	gap := "\n"
+	for _, s := range servers {
+		if s.State == farm.Down && s.Exit != "" {
+			fmt.Fprintf(out, "%s%s is down (%s); \"%s start %s\" starts it again\n", gap, s.Name, s.Exit, self(), s.Name)
+			gap = ""
+		}
+	}
 }
 
 // short is a duration in its largest unit, rounded down: what a person would say.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"encoding/json"
 	"io"
@@ -25,7 +26,8 @@ import (
 func TestSecondInterruptForces(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.Command("roam", "up", "--listen", "127.0.0.1:0", "--servers", "2", "--dir", dir)
-	cmd.Stderr = os.Stderr
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -63,28 +65,45 @@ func TestSecondInterruptForces(t *testing.T) {
 		}
 		failed <- err
 	}()
-	for inFlight := 0; inFlight == 0; time.Sleep(time.Millisecond) {
+	until(t, "the request is in flight", func() bool {
+		select {
+		case err := <-failed:
+			t.Fatalf("the request was answered too soon: %v", err)
+		default:
+		}
+		inFlight := 0
 		for _, s := range infoOf(t, dir).Servers {
 			inFlight += s.InFlight
 		}
-	}
+		return inFlight > 0
+	})
 	cmd.Process.Signal(os.Interrupt)
 	scan("stopping: requests in flight are finished first")
 	cmd.Process.Signal(os.Interrupt)
 	for lines.Scan() {
 		t.Errorf("after the second interrupt: %s", lines.Text())
 	}
-	err = cmd.Wait()
-	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.Signal() != syscall.SIGINT {
-		t.Errorf("got %v, want an end by SIGINT", err)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("got %v, want exit status 1", err)
+	}
+	if got, want := errs.String(), "error: stopped at once by a second signal\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 	write.Close()
 	if err := <-failed; err == nil {
 		t.Error("the request in flight was answered")
 	}
 	for _, s := range info.Servers {
-		for !dead(s.PID) {
-			time.Sleep(time.Millisecond)
+		until(t, s.Name+" is dead", func() bool { return dead(s.PID) })
+	}
+}
+
+// until waits for what must come, however slow the machine is.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited too long until %s", what)
 		}
 	}
 }

@@ -75,8 +75,16 @@ const (
 const MemoryStore = "memory:"
 
 const (
-	maxServers  = 20
-	startLimit  = time.Minute
+	maxServers = 20
+	startLimit = time.Minute
+
+	// checkTimeout is generous, because all servers share this machine: when it
+	// is busy with something else, all of them are slow to answer a check, and
+	// taking them out would make a slow site an absent one. A dead server is
+	// found at once by its refused connections; only one that hangs is found
+	// this late.
+	checkTimeout = 3 * time.Second
+
 	stopLimit   = 30 * time.Second // graceful gives up before
 	pollEvery   = 20 * time.Millisecond
 	maxLog      = 10 << 20
@@ -138,7 +146,11 @@ func Start(ctx context.Context, o Options) (_ *Farm, err error) {
 	f.later(func() { log.Close() })
 	f.balancerLog = slog.New(slog.NewTextHandler(log, nil))
 	f.granted = newGrants()
-	f.balancer = balancer.New(&balancer.Options{Policy: f.granted.counting(policy), Logger: f.balancerLog})
+	f.balancer = balancer.New(&balancer.Options{
+		Policy:       f.granted.counting(policy),
+		Logger:       f.balancerLog,
+		CheckTimeout: checkTimeout,
+	})
 	f.nursery = newNursery()
 	f.later(f.nursery.close)
 

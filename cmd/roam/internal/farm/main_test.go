@@ -183,7 +183,14 @@ func (s *site) post() *slow {
 		defer close(r.done)
 		r.code, r.on, r.err = s.try(http.MethodPost, "/", read)
 	}()
-	s.until("the POST has arrived", func() bool { return s.unsafe() > before })
+	s.until("the POST has arrived", func() bool {
+		select {
+		case <-r.done:
+			s.t.Fatalf("the POST was answered too soon: %d, %v", r.code, r.err)
+		default:
+		}
+		return s.unsafe() > before
+	})
 	return r
 }
 
@@ -207,7 +214,7 @@ func (s *site) until(what string, ok func() bool) {
 
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited too long until %s", what)
 		}

@@ -102,7 +102,7 @@ func (s *shopper) intend(rng *rand.Rand) intention {
 	if s.moving || s.starting {
 		return toStroll
 	}
-	often := 0.02
+	often := 0.03
 	if s.c.opts.Leave {
 		often = 0.2
 	}
@@ -119,7 +119,7 @@ func (s *shopper) intend(rng *rand.Rand) intention {
 	case s.dirty:
 		want = toFind
 	case x < often:
-		if s.c.logins.take() {
+		if s.c.returns.take() {
 			s.ticket = true
 			want = toLeave
 		}

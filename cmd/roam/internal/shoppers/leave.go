@@ -67,7 +67,7 @@ func (t *tab) leave(ctx context.Context, at time.Time) {
 	case ended.failed():
 		s.unsure, s.excused = true, true
 		s.cart.void()
-	case phone != nil && ended.turnedAway(): // the site has forgotten the phone; this browser is still logged in
+	case phone != nil && (ended.turnedAway() || ended.status == http.StatusConflict): // the site has forgotten the phone; this browser is still logged in
 	default:
 		s.c.tally.wrong("the end of a session was answered with status %d to %q", ended.status, ended.leads())
 	}
@@ -190,6 +190,9 @@ func (t *tab) intrude(r request, a answer) {
 	case p.user != "":
 		t.s.mu.Lock()
 		t.s.intruded()
+		if product := r.form.Get("product"); product != "" {
+			t.s.cart.most[product]++ // what the intruder has put in
+		}
 		t.s.mu.Unlock()
 	}
 }

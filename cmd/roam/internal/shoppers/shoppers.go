@@ -70,8 +70,9 @@ type Options struct {
 const (
 	tabs           = 4  // of each shopper; more if the rate needs them
 	ratePerTab     = 10 // requests per second that a tab is asked for at most
-	calmLogins     = 3  // logins per second
-	busyLogins     = 6  // the same if people leave all the time
+	loginRate      = 3  // logins per second of guests
+	calmReturns    = 1  // and of those who come back after a logout
+	busyReturns    = 5  // the same if people leave all the time
 	loginsAtOnce   = 2
 	cookieName     = "__Host-roam"
 	afterDuring    = time.Minute // how long the load waits for During
@@ -126,9 +127,12 @@ type crowd struct {
 	tls    *tls.Config
 	people []*shopper
 	tally  *tally
-	logins budget
 	extra  extra
 	work   sync.WaitGroup // the tabs
+
+	// Checking a password is made to be slow, so logins are rationed. Who
+	// logs out has a login in hand.
+	logins, returns budget
 }
 
 func newCrowd(ctx context.Context, opts Options, site *url.URL) *crowd {
@@ -140,9 +144,9 @@ func newCrowd(ctx context.Context, opts Options, site *url.URL) *crowd {
 		},
 		tally: newTally(opts.Servers),
 	}
-	c.logins.rate = calmLogins
+	c.logins.rate, c.returns.rate = loginRate, calmReturns
 	if opts.Leave {
-		c.logins.rate = busyLogins
+		c.returns.rate = busyReturns
 	}
 	each := max(tabs, (opts.Rate+ratePerTab*len(opts.Accounts)-1)/(ratePerTab*len(opts.Accounts)))
 	for i, user := range opts.Accounts {
