@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"time"
 
+	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/driver"
 )
 
@@ -82,19 +84,30 @@ func openOrders(path string) (*orders, error) {
 		return nil, fmt.Errorf("shop: orders database: %w", err)
 	}
 	f.Close()
-	q := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(wal)", "synchronous(full)"}, "_txlock": {"immediate"}}
+	q := url.Values{"_pragma": {fmt.Sprintf("busy_timeout(%d)", ordersBusy.Milliseconds()), "journal_mode(wal)", "synchronous(full)"}, "_txlock": {"immediate"}}
 	db, err := driver.Open((&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}).String())
 	if err != nil {
 		return nil, fmt.Errorf("shop: orders database %s: %w", path, err)
 	}
 	db.SetMaxOpenConns(4)
 	db.SetMaxIdleConns(4)
-	if _, err := db.Exec(ordersSchema); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("shop: orders database %s: %w", path, err)
+	// Two servers that make the file at once both want to switch it to WAL,
+	// and SQLite tells one of them "locked" without waiting: it cannot know
+	// who of the two would have to give way.
+	for began := time.Now(); ; time.Sleep(time.Duration(1+rand.IntN(20)) * time.Millisecond) {
+		_, err := db.Exec(ordersSchema)
+		if err == nil {
+			return &orders{db}, nil
+		}
+		if !errors.Is(err, sqlite3.BUSY) || time.Since(began) > ordersBusy {
+			db.Close()
+			return nil, fmt.Errorf("shop: orders database %s: %w", path, err)
+		}
 	}
-	return &orders{db}, nil
 }
+
+// ordersBusy is how long an order waits for other servers' orders.
+const ordersBusy = 10 * time.Second
 
 func (o *orders) close() error { return o.db.Close() }
 
