@@ -67,20 +67,31 @@ func (JSON) Encode(v any, was []byte) ([]byte, error) {
 }
 
 // hasField reports whether encoding/json would decode a key into a field of t.
-// Like that package it ignores case.
+// Like that package it ignores case, and looks into embedded structs unless
+// they have a name of their own.
 func hasField(t reflect.Type, key string) bool {
-	for _, f := range reflect.VisibleFields(t) {
+	for f := range t.Fields() {
 		tag := f.Tag.Get("json")
 		name, _, _ := strings.Cut(tag, ",")
-		switch {
-		case tag == "-" || !f.IsExported():
+		if tag == "-" {
 			continue
-		case f.Anonymous && name == "" && (f.Type.Kind() == reflect.Struct || f.Type.Kind() == reflect.Pointer):
-			continue // its fields are visible by themselves
-		case name == "":
+		}
+		if f.Anonymous && name == "" {
+			in := f.Type
+			if in.Kind() == reflect.Pointer {
+				in = in.Elem()
+			}
+			if in.Kind() == reflect.Struct {
+				if in != t && hasField(in, key) {
+					return true
+				}
+				continue
+			}
+		}
+		if name == "" {
 			name = f.Name
 		}
-		if strings.EqualFold(name, key) {
+		if f.IsExported() && strings.EqualFold(name, key) {
 			return true
 		}
 	}

@@ -8,11 +8,13 @@ import (
 func TestJSONKeepsUnknownFields(t *testing.T) {
 	type embedded struct{ Deep int }
 	type pointed struct{ Far int }
+	type Named struct{ Inner int }
 	type known struct {
 		A int `json:"a"`
 		B string
 		embedded
 		*pointed
+		Named   `json:"named,omitzero"`
 		Skipped int `json:"-"`
 		Dash    int `json:"-,"`
 		private int
@@ -25,6 +27,7 @@ func TestJSONKeepsUnknownFields(t *testing.T) {
 		{`[1]`, `{"a":1,"B":"","Deep":2,"-":0}`},
 		{`{"A":9,"b":"old","DEEP":7,"far":8,"-":3}`, `{"a":1,"B":"","Deep":2,"-":0}`},
 		{`{"new": {"x": [1, "}"]}, "a":5, "é\"": null}`, `{"a":1,"B":"","Deep":2,"-":0,"new":{"x": [1, "}"]},"é\"":null}`},
+		{`{"Inner":1,"named":{"Inner":2}}`, `{"a":1,"B":"","Deep":2,"-":0,"Inner":1}`},
 		{`{"Skipped":1,"private":2}`, `{"a":1,"B":"","Deep":2,"-":0,"Skipped":1,"private":2}`},
 	} {
 		got, err := JSON{}.Encode(&known{A: 1, embedded: embedded{2}}, []byte(c.was))

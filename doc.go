@@ -23,7 +23,7 @@
 //	Store       bytes:    memory, SQLite, and more to come
 //
 // Reading and changing are different calls. Get costs one trip to the store
-// and never writes. Update runs a function on the data and swaps the result in
+// and changes nothing but the time of last use. Update runs a function on the data and swaps the result in
 // if nobody else was faster, else runs it again: no locks, no lost update, and
 // requests of one session never wait for each other.
 //

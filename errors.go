@@ -64,6 +64,18 @@ const (
 	Missing  Reason = "no such session"           // never was, or ended so long ago that it was pruned
 )
 
+// fnError carries the error of a function that the application passed, so that
+// it is never taken for one about the session.
+type fnError struct{ error }
+
+// own returns what the application gets to see of err.
+func own(err error) error {
+	if e, ok := err.(fnError); ok {
+		return e.error
+	}
+	return err
+}
+
 // An EndedError says which session is over, why and, where known, since when
 // in the store's time. It is an [ErrEnded].
 type EndedError struct {

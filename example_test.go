@@ -28,10 +28,12 @@ func Example() {
 			return nil
 		})
 		switch {
+		case errors.Is(err, roam.ErrUnknown):
+			http.Error(w, "perhaps it is in your basket: please look", http.StatusServiceUnavailable)
 		case errors.Is(err, roam.ErrUnavailable):
 			http.Error(w, "please try again", http.StatusServiceUnavailable)
 		case errors.Is(err, roam.ErrEnded):
-			web.Forget(w)
+			web.Forget(w, err)
 			http.Error(w, "please log in again: "+err.Error(), http.StatusConflict)
 		case err != nil:
 			http.Error(w, "bad request", http.StatusBadRequest)
@@ -109,6 +111,8 @@ func ExampleManager_List() {
 func ExampleManager_RevokeUser() {
 	here, _ := sessions.Login(ctx, roam.Token{}, roam.Login{User: "joe"}, nil)
 	sessions.Login(ctx, roam.Token{}, roam.Login{User: "joe"}, nil)
+	// After a new password: a new secret here, and all others end.
+	here, _ = sessions.Login(ctx, here.Token, roam.Login{User: "joe"}, nil)
 	n, err := sessions.RevokeUser(ctx, "joe", roam.PasswordChanged, here.ID) // all others
 	fmt.Println(n, err)
 	// Output: 1 <nil>
@@ -140,6 +144,11 @@ func ExampleManager_Run() {
 func ExampleWeb_Get() {
 	http.HandleFunc("GET /account", func(w http.ResponseWriter, r *http.Request) {
 		s, err := web.Get(w, r)
+		if errors.Is(err, roam.ErrEnded) {
+			web.Forget(w, err)
+			http.Error(w, "please log in again: "+err.Error(), http.StatusUnauthorized)
+			return
+		}
 		if err != nil {
 			http.Error(w, "please try again", http.StatusServiceUnavailable)
 			return

@@ -65,18 +65,32 @@ func (m *Manager[T]) Get(ctx context.Context, tok Token) (Session[T], error) {
 // A token from a Session that was just read or written brings the record with
 // it: if that is still current, Update is a single trip to the store.
 func (m *Manager[T]) Update(ctx context.Context, tok Token, fn func(*T) error) (Session[T], error) {
+	s, err := m.update(ctx, tok, fn)
+	return s, own(err)
+}
+
+func (m *Manager[T]) update(ctx context.Context, tok Token, fn func(*T) error) (Session[T], error) {
 	if tok.IsZero() {
 		return m.start(ctx, Login{}, fn)
 	}
-	return m.change(ctx, tok, "", func(_ *hand, data *T) (Token, error) { return tok, fn(data) })
+	return m.change(ctx, tok, "", func(_ *hand, data *T) (Token, error) { return tok, called(fn, data) })
+}
+
+// called runs the application's function and marks its error as its own.
+func called[T any](fn func(*T) error, data *T) error {
+	if err := fn(data); err != nil {
+		return fnError{err}
+	}
+	return nil
 }
 
 // Login makes a session in.User's, with a new secret; the old one is dead when
 // Login returns. A guest's session keeps its data, so a cart comes along, and
-// so does the session of the same user. A session of another user is ended and
-// a new one started, which gets none of its data; so is one for a token that
-// has no living session. fn may change the data; it may be nil, and may run
-// again as in Update.
+// so does the session of the same user. A session of another user is ended
+// first, and a new one started that gets none of its data; one is also started
+// for a token that has no living session. fn may change the data; it may be
+// nil, and may run again as in Update. A login for a higher Level is a login
+// like any other: pass Persist again if the session is to stay remembered.
 func (m *Manager[T]) Login(ctx context.Context, tok Token, in Login, fn func(*T) error) (Session[T], error) {
 	if err := in.check(); err != nil {
 		return Session[T]{}, err
@@ -94,11 +108,14 @@ func (m *Manager[T]) Login(ctx context.Context, tok Token, in Login, fn func(*T)
 			if r.User != "" && r.User != in.User {
 				return Token{}, errAnotherUser
 			}
-			r.Previous, r.Proof = r.Proof, fresh.proof
+			if r.Proof.fits(tok.proof) {
+				r.Previous = r.Proof // else tok is the previous one already, and its browser may send it once more
+			}
+			r.Proof = fresh.proof
 			r.User, r.Level, r.From = in.User, in.Level, in.From
 			r.LoggedIn = h.now()
 			r.Idle, r.Lifetime = m.allow(in)
-			return fresh, fn(data)
+			return fresh, called(fn, data)
 		})
 	}
 	if errors.Is(err, errAnotherUser) {
@@ -110,7 +127,7 @@ func (m *Manager[T]) Login(ctx context.Context, tok Token, in Login, fn func(*T)
 		s, err = m.start(ctx, in, fn)
 	}
 	if err != nil {
-		return Session[T]{}, err
+		return Session[T]{}, own(err)
 	}
 	m.log(ctx, "logged in", s.ID, s.User)
 	m.limit(ctx, in.User)
@@ -126,6 +143,8 @@ func (m *Manager[T]) Logout(ctx context.Context, tok Token) error {
 	if tok.IsZero() {
 		return nil
 	}
+	ctx, cancel := unhurried(ctx)
+	defer cancel()
 	h, err := m.load(ctx, tok, "")
 	var ended *EndedError
 	if errors.As(err, &ended) && ended.Reason != Rotated {
@@ -137,8 +156,8 @@ func (m *Manager[T]) Logout(ctx context.Context, tok Token) error {
 	return m.end(ctx, h.rec.ID, LoggedOut)
 }
 
-// List yields the user's living sessions, newest login first. Their Token is
-// zero: a list shows sessions and opens none. A session whose data cannot be
+// List yields the user's living sessions, newest login first. Their Token
+// opens nothing: a list only shows. A session whose data cannot be
 // decoded comes with an [ErrUndecodable], and the list goes on.
 func (m *Manager[T]) List(ctx context.Context, user string) iter.Seq2[Session[T], error] {
 	return func(yield func(Session[T], error) bool) {
@@ -152,7 +171,7 @@ func (m *Manager[T]) List(ctx context.Context, user string) iter.Seq2[Session[T]
 			}
 			var data T
 			err := m.decode(&rec, &data) // one that cannot be decoded is listed all the same
-			if !yield(m.session(Token{}, &hand{rec: rec}, data), err) {
+			if !yield(m.session(Token{id: rec.ID}, &hand{rec: rec}, data), err) {
 				return
 			}
 		}
@@ -171,17 +190,20 @@ func (m *Manager[T]) Revoke(ctx context.Context, id ID, why Reason) error {
 
 // RevokeOwn ends another session of the user who is logged in with tok, as a
 // page "your devices" does. If the session with this ID is not that user's, it
-// returns an [*EndedError] with reason [Missing].
+// returns an [*EndedError] with that ID and reason [Missing]; one with the ID of
+// tok is about the visitor's own session.
 func (m *Manager[T]) RevokeOwn(ctx context.Context, tok Token, id ID, why Reason) error {
 	if err := why.check(); err != nil {
 		return err
 	}
+	ctx, cancel := unhurried(ctx)
+	defer cancel()
 	h, err := m.load(ctx, tok, "")
 	if err != nil {
 		return err
 	}
-	rec, err := m.store.Load(ctx, id)
-	if errors.Is(err, ErrNotFound) || err == nil && (h.rec.User == "" || rec.User != h.rec.User) {
+	other, err := m.read(ctx, id)
+	if errors.Is(err, ErrNotFound) || err == nil && (h.rec.User == "" || other.rec.User != h.rec.User) {
 		return &EndedError{ID: id, Reason: Missing}
 	}
 	if err != nil {
@@ -192,12 +214,17 @@ func (m *Manager[T]) RevokeOwn(ctx context.Context, tok Token, id ID, why Reason
 
 // RevokeUser ends every session of the user whose Login had returned when it
 // was called, but for those excepted, and returns how many it ended. After a
-// new password, for instance:
+// new password log in again first, so that the session that stays has a new
+// secret too:
 //
+//	s, err := m.Login(ctx, s.Token, roam.Login{User: s.User}, nil)
 //	n, err := m.RevokeUser(ctx, s.User, roam.PasswordChanged, s.ID)
 func (m *Manager[T]) RevokeUser(ctx context.Context, user string, why Reason, except ...ID) (n int, err error) {
 	if err := why.check(); err != nil {
 		return 0, err
+	}
+	if user == "" {
+		return 0, errors.New("roam: RevokeUser of the empty user: guests' sessions are nobody's; to end one of them use Revoke")
 	}
 	err = m.insist(ctx, func(ctx context.Context) error {
 		k, err := m.store.EndUser(ctx, user, why, except...)
@@ -217,8 +244,8 @@ func (why Reason) check() error {
 	case "", Idle, Lifetime, Rotated, Forged, Missing:
 		return fmt.Errorf("roam: reason %q: want a constant such as Revoked, or a short name of your own", string(why))
 	}
-	if len(why) > maxReason {
-		return fmt.Errorf("roam: reason of %d bytes: want at most %d", len(why), maxReason)
+	if !plain(string(why), maxReason) {
+		return fmt.Errorf("roam: reason of %d bytes: want at most %d, valid UTF-8 and no NUL", len(why), maxReason)
 	}
 	return nil
 }
@@ -238,7 +265,7 @@ func (m *Manager[T]) start(ctx context.Context, in Login, fn func(*T) error) (Se
 	if err != nil {
 		return Session[T]{}, err
 	}
-	if err := fn(&data); err != nil {
+	if err := called(fn, &data); err != nil {
 		return Session[T]{}, err
 	}
 	encoded, err := m.encode(&data, nil)
@@ -286,26 +313,33 @@ func (m *Manager[T]) change(ctx context.Context, tok Token, login string, edit f
 		}
 		next := &hand{rec: h.rec, read: h.read}
 		newTok, err := edit(next, &data)
-		if err != nil {
-			return Session[T]{}, err
+		var after []byte
+		if err == nil {
+			after, err = m.encode(&data, nil)
 		}
-		after, err := m.encode(&data, nil)
-		if err != nil {
-			return Session[T]{}, err
-		}
-		if login == "" && bytes.Equal(before, after) {
+		same := bytes.Equal(before, after)
+		if err != nil || same && login == "" {
+			if h == tok.hand { // only a swap could tell that the record in hand is old
+				h = nil
+				continue
+			}
+			if err != nil {
+				return Session[T]{}, err
+			}
 			m.touch(ctx, &h.rec)
 			return m.session(tok, h, data), nil
 		}
-		if !bytes.Equal(before, h.rec.Data) { // the stored form has more than a T, or another order
-			if after, err = m.encode(&data, h.rec.Data); err != nil {
+		if !same {
+			if !bytes.Equal(before, h.rec.Data) { // the stored form has more than a T, or another order
+				if after, err = m.encode(&data, h.rec.Data); err != nil {
+					return Session[T]{}, err
+				}
+			}
+			if err := m.fits(after); err != nil {
 				return Session[T]{}, err
 			}
+			next.rec.Data = after
 		}
-		if err := m.fits(after); err != nil {
-			return Session[T]{}, err
-		}
-		next.rec.Data = after
 		written, err := m.write(ctx, next.rec)
 		if err == nil {
 			return m.session(newTok, written, data), nil
@@ -348,35 +382,40 @@ func (m *Manager[T]) load(ctx context.Context, tok Token, login string) (*hand, 
 	if tok.IsZero() {
 		return nil, &EndedError{Reason: Missing}
 	}
-	h := &hand{read: time.Now()}
-	rec, err := m.store.Load(ctx, tok.id)
+	h, err := m.read(ctx, tok.id)
 	if errors.Is(err, ErrNotFound) {
 		return nil, &EndedError{ID: tok.id, Reason: Missing}
 	}
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	if rec.ID != tok.id {
-		return nil, fmt.Errorf("%w: asked for session %v, the store answered with %v", ErrUnavailable, tok.id, rec.ID)
+	if err := m.admit(ctx, tok, login, &h.rec); err != nil {
+		return nil, err
 	}
-	h.rec = rec
-	return h, m.admit(ctx, tok, login, &h.rec)
+	return h, nil
+}
+
+// read loads a record, and makes sure that the answer is to this question.
+func (m *Manager[T]) read(ctx context.Context, id ID) (*hand, error) {
+	rec, err := m.store.Load(ctx, id)
+	if err == nil && rec.ID != id {
+		err = fmt.Errorf("asked for session %v, the store answered with %v", id, rec.ID)
+	}
+	return &hand{rec, time.Now()}, err
 }
 
 // admit says whether tok opens the record as it is.
 func (m *Manager[T]) admit(ctx context.Context, tok Token, login string, rec *Record) error {
-	rotated := rec.Previous.fits(tok.proof)
-	switch {
-	case rec.Proof.fits(tok.proof):
-	case rotated && login != "" && login == rec.User:
-	case rotated:
-		return &EndedError{tok.id, Rotated, rec.LoggedIn}
-	default:
+	fits, rotated := rec.Proof.fits(tok.proof), rec.Previous.fits(tok.proof)
+	if !fits && !rotated {
 		m.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "session: wrong secret", slog.Any("session", tok.id))
 		return &EndedError{ID: tok.id, Reason: Forged}
 	}
 	if why, at, over := rec.Over(rec.Now); over {
 		return &EndedError{tok.id, why, at}
+	}
+	if rotated && (login == "" || login != rec.User) {
+		return &EndedError{tok.id, Rotated, rec.LoggedIn}
 	}
 	return nil
 }
@@ -404,15 +443,13 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 	}
 	var lost error // the answer of a send that may have landed
 	for range writeTries {
-		h := &hand{read: time.Now()}
-		var err error
-		h.rec, err = send(ctx, next)
+		written, err := send(ctx, next)
 		conflict := errors.Is(err, ErrConflict)
 		switch {
-		case err == nil && h.rec.ID != rec.ID:
-			return nil, unknown(fmt.Errorf("wrote session %v, the store answered with %v", rec.ID, h.rec.ID))
+		case err == nil && written.ID != rec.ID:
+			return nil, unknown(fmt.Errorf("wrote session %v, the store answered with %v", rec.ID, written.ID))
 		case err == nil:
-			return h, nil
+			return &hand{written, time.Now()}, nil
 		case conflict:
 		case errors.Is(err, ErrUnavailable) && lost == nil:
 			return nil, err
@@ -422,8 +459,7 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 		if lost != nil && ctx.Err() != nil { // nobody waits for the answer any more
 			break
 		}
-		h.read = time.Now()
-		h.rec, err = m.store.Load(ctx, rec.ID)
+		h, err := m.read(ctx, rec.ID)
 		switch moved := h.rec.Version - rec.Version; {
 		case errors.Is(err, ErrNotFound) && rec.Version == 0:
 		case errors.Is(err, ErrNotFound):
@@ -432,8 +468,12 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 			return nil, unavailable(err)
 		case err != nil:
 			return nil, unknown(errors.Join(lost, err))
-		case h.rec.Writes.Has(id):
+		case h.rec.Writes.Has(id) && moved == 1:
 			return h, nil
+		case h.rec.Writes.Has(id): // and others came after it: we answer with what we wrote
+			next.Version, next.Created, next.Seen = rec.Version+1, h.rec.Created, h.rec.Seen
+			next.Now, next.Epoch = h.rec.Now, h.rec.Epoch
+			return &hand{next, h.read}, nil
 		case moved == 0 && !conflict:
 		case moved <= uint64(len(rec.Writes)) || lost == nil:
 			return h, ErrConflict
@@ -441,8 +481,8 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 			return nil, unknown(lost)
 		}
 	}
-	if lost == nil {
-		lost = ErrConflict
+	if lost == nil { // an insert whose ID is taken, by a record that is not there
+		return nil, ErrConflict
 	}
 	return nil, unknown(lost)
 }
@@ -459,7 +499,7 @@ func (m *Manager[T]) end(ctx context.Context, id ID, why Reason) error {
 
 // insist repeats what may be repeated, because doing it twice is doing it once.
 func (m *Manager[T]) insist(ctx context.Context, do func(context.Context) error) (err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	ctx, cancel := unhurried(ctx)
 	defer cancel()
 	for range writeTries {
 		if err = do(ctx); err == nil {
@@ -469,15 +509,23 @@ func (m *Manager[T]) insist(ctx context.Context, do func(context.Context) error)
 	return unavailable(err)
 }
 
+// unhurried returns a context for what must not stop half-way because a browser
+// window is closed, and must not hang either.
+func unhurried(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+}
+
 // limit ends the user's oldest logins beyond SessionsPerUser. Each login looks
 // after its own write, so the last of several that race sees them all, and
-// whom any of them ends is old for every other too. The login itself has
+// whom any of them ends is old for every other too. (One that logs in again
+// between the look and the end is ended all the same.) The login itself has
 // landed, so if this fails it is left to the next one.
 func (m *Manager[T]) limit(ctx context.Context, user string) {
 	if m.opts.SessionsPerUser == 0 {
 		return
 	}
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := unhurried(ctx)
+	defer cancel()
 	n := 0
 	for rec, err := range m.store.List(ctx, user) {
 		if err == nil {
@@ -499,10 +547,10 @@ func (m *Manager[T]) limit(ctx context.Context, user string) {
 func (m *Manager[T]) session(tok Token, h *hand, data T) Session[T] {
 	r := &h.rec
 	s := Session[T]{ID: r.ID, User: r.User, Data: data,
-		Created: r.Created, LoggedIn: r.LoggedIn, Seen: r.Seen, From: r.From, Level: r.Level}
+		Created: r.Created, LoggedIn: r.LoggedIn, Seen: r.Seen, Now: r.Now, From: r.From, Level: r.Level}
 	s.Expires, _ = r.Deadline()
-	if !tok.IsZero() {
-		s.Token = tok
+	s.Token = tok
+	if tok.proof != (Proof{}) {
 		s.Token.hand = h
 	}
 	return s

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -345,10 +346,15 @@ func TestEveryEndTellsItsReason(t *testing.T) {
 		_, err = m.Update(ctx, s.Token, put("x"))
 		wantReason(t, "Update", err, want)
 	}
-	for _, bad := range []roam.Reason{"", roam.Rotated, roam.Missing, roam.Reason(strings.Repeat("x", 65))} {
-		if err := m.Revoke(ctx, start(t, m, "a").ID, bad); err == nil {
-			t.Errorf("Revoke with reason %q: no error", bad)
+	for _, bad := range []roam.Reason{"", roam.Idle, roam.Lifetime, roam.Rotated, roam.Forged, roam.Missing, "\xff", "\x00", roam.Reason(strings.Repeat("x", 65))} {
+		s := login(t, m, roam.Token{}, "ann")
+		_, err := m.RevokeUser(ctx, "ann", bad)
+		if err == nil || m.Revoke(ctx, s.ID, bad) == nil || m.RevokeOwn(ctx, s.Token, s.ID, bad) == nil {
+			t.Errorf("reason %q was accepted", bad)
 		}
+	}
+	if _, err := m.RevokeUser(ctx, "", roam.Revoked); err == nil {
+		t.Error("RevokeUser of nobody: no error")
 	}
 }
 
@@ -390,18 +396,22 @@ func TestLogoutGoesOnWhenTheBrowserLeaves(t *testing.T) {
 	p := newProbe()
 	m := manager(t, p, nil)
 	s := login(t, m, roam.Token{}, "ann")
-	ctx, cancel := context.WithCancel(t.Context())
-	p.hooks(func(method string) error {
-		if method == "End" {
-			cancel()
+	for _, at := range []string{"Load", "End"} {
+		s := login(t, m, s.Token, "ann")
+		ctx, cancel := context.WithCancel(t.Context())
+		p.hooks(func(method string) error {
+			if method == at {
+				cancel()
+			}
+			return nil
+		}, nil)
+		if err := m.Logout(ctx, visitor(t, s)); err != nil {
+			t.Errorf("left at %s: %v", at, err)
 		}
-		return nil
-	}, nil)
-	if err := m.Logout(ctx, visitor(t, s)); err != nil {
-		t.Error(err)
+		p.hooks(nil, nil)
+		_, err := m.Get(t.Context(), visitor(t, s))
+		wantReason(t, "Get", err, roam.LoggedOut)
 	}
-	_, err := m.Get(t.Context(), visitor(t, s))
-	wantReason(t, "Get", err, roam.LoggedOut)
 }
 
 func TestRevokeOwnEndsOnlyTheUsersOwn(t *testing.T) {
@@ -432,9 +442,13 @@ func TestListShowsTheLivingAndOpensNone(t *testing.T) {
 	m.Logout(t.Context(), gone.Token)
 	var ids []roam.ID
 	for s, err := range m.List(t.Context(), "ann") {
-		if err != nil || !s.Token.IsZero() {
-			t.Errorf("%v, %v: want a zero token and no error", s.Token, err)
+		if err != nil {
+			t.Error(err)
 		}
+		_, err = m.Get(t.Context(), s.Token)
+		wantReason(t, "Get with a listed token", err, roam.Forged)
+		_, err = m.Update(t.Context(), s.Token, put("x"))
+		wantReason(t, "Update with a listed token", err, roam.Forged)
 		ids = append(ids, s.ID)
 	}
 	if !slices.Equal(ids, []roam.ID{second.ID, first.ID}) {
@@ -463,7 +477,23 @@ func TestSessionsPerUser(t *testing.T) {
 	if n != 3 {
 		t.Errorf("%d sessions live, want exactly 3", n)
 	}
-	over := 0
+	// The newest stay, whoever comes and goes.
+	m := managers[0]
+	for s := range m.List(t.Context(), "ann") {
+		m.Revoke(t.Context(), s.ID, roam.Revoked)
+	}
+	var last []roam.ID
+	for range 4 {
+		last = append(last, login(t, m, roam.Token{}, "ann").ID)
+	}
+	var live []roam.ID
+	for s := range m.List(t.Context(), "ann") {
+		live = append(live, s.ID)
+	}
+	if want := []roam.ID{last[3], last[2], last[1]}; !slices.Equal(live, want) {
+		t.Errorf("live are %v, want the newest: %v", live, want)
+	}
+	over := -1
 	for _, r := range records(t, store) {
 		if r.Why == roam.OverLimit {
 			over++
@@ -512,6 +542,15 @@ func TestAnAnswerForAnotherSessionIsRefused(t *testing.T) {
 	p := newProbe()
 	m := manager(t, p, nil)
 	ann, bob := login(t, m, roam.Token{}, "ann"), login(t, m, roam.Token{}, "bob")
+	if err := manager(t, crossed{p.Store, ann.ID}, nil).RevokeOwn(t.Context(), visitor(t, ann), bob.ID, roam.Revoked); !errors.Is(err, roam.ErrUnavailable) {
+		t.Errorf("RevokeOwn: %v, want ErrUnavailable", err)
+	}
+	if _, err := m.Get(t.Context(), visitor(t, bob)); err != nil {
+		t.Errorf("ann ended bob's session: %v", err)
+	}
+	if _, err := manager(t, swapped{p.Store, bob.ID}, nil).Update(t.Context(), ann.Token, put("x")); !errors.Is(err, roam.ErrUnknown) {
+		t.Errorf("Update: %v, want ErrUnknown", err)
+	}
 	if s, err := manager(t, crossed{p.Store, bob.ID}, nil).Get(t.Context(), visitor(t, ann)); !errors.Is(err, roam.ErrUnavailable) {
 		t.Errorf("got %v, %v; want ErrUnavailable", s.User, err)
 	}
@@ -528,7 +567,84 @@ func (c crossed) Load(ctx context.Context, _ roam.ID) (roam.Record, error) {
 	return c.Store.Load(ctx, c.id)
 }
 
+// swapped answers every Update with another session's record.
+type swapped struct {
+	roam.Store
+	id roam.ID
+}
+
+func (s swapped) Update(ctx context.Context, r roam.Record) (roam.Record, error) {
+	s.Store.Update(ctx, r)
+	return s.Store.Load(ctx, s.id)
+}
+
 // Law 5.
+
+// The record in hand may be old. Only a swap or a fresh read decides.
+func TestARecordInHandDecidesNothing(t *testing.T) {
+	m := manager(t, roam.NewMemStore(), nil)
+	ctx := t.Context()
+	revoked := login(t, m, roam.Token{}, "ann")
+	m.Revoke(ctx, revoked.ID, roam.Revoked)
+	_, err := m.Update(ctx, revoked.Token, func(*Cart) error { return nil })
+	wantReason(t, "an update that changes nothing", err, roam.Revoked)
+	_, err = m.Update(ctx, revoked.Token, func(*Cart) error { return errLost })
+	wantReason(t, "an update that fails", err, roam.Revoked)
+
+	old := login(t, m, roam.Token{}, "ann")
+	newer := login(t, m, visitor(t, old), "ann")
+	login(t, m, old.Token, "bob")
+	if _, err := m.Get(ctx, visitor(t, newer)); err != nil {
+		t.Errorf("a login with a dead token ended the newer session: %v", err)
+	}
+}
+
+// What the application's function returns says nothing about the session.
+func TestAnErrorOfFnIsNotTheSessions(t *testing.T) {
+	store := roam.NewMemStore()
+	m := manager(t, store, nil)
+	s := login(t, m, start(t, m, "a").Token, "ann")
+	web := website(t, m, nil)
+	lookup := &roam.EndedError{ID: s.ID, Reason: roam.Missing}
+	fails := func(*Cart) error { return lookup }
+	w := httptest.NewRecorder()
+	if _, err := web.Update(w, with(web, s), fails); err != lookup || w.Header()["Set-Cookie"] != nil {
+		t.Errorf("Web.Update: %v, sets %q; want fn's error and no cookie", err, w.Header()["Set-Cookie"])
+	}
+	if _, err := m.Update(t.Context(), visitor(t, s), fails); err != lookup {
+		t.Errorf("Update: %v, want fn's error", err)
+	}
+	if _, err := m.Login(t.Context(), visitor(t, s), roam.Login{User: "ann"}, fails); err != lookup || len(records(t, store)) != 1 {
+		t.Errorf("Login: %v with %d records, want fn's error and 1", err, len(records(t, store)))
+	}
+	if _, err := m.Login(t.Context(), roam.Token{}, roam.Login{User: "ann"}, fails); err != lookup {
+		t.Errorf("first Login: %v, want fn's error", err)
+	}
+	if got, err := m.Get(t.Context(), visitor(t, s)); err != nil || len(got.Data.Items) != 1 {
+		t.Errorf("after: %v, %v", got.Data, err)
+	}
+}
+
+func TestALoginSetsWhatIsTheLogins(t *testing.T) {
+	m := manager(t, roam.NewMemStore(), &roam.Options{IdleTimeout: time.Hour, Lifetime: 2 * time.Hour})
+	phone, laptop := roam.Client{Agent: "phone"}, roam.Client{Agent: "laptop"}
+	day := 24 * time.Hour
+	in := roam.Login{User: "ann", Level: 1, From: phone, Persist: 30 * day}
+	for name, tok := range map[string]roam.Token{"new": {}, "guest": start(t, m, "a").Token} {
+		s, err := m.Login(t.Context(), tok, in, nil)
+		if err != nil || s.Level != 1 || s.From != phone || s.Expires.Sub(s.LoggedIn) != 30*day {
+			t.Errorf("%s: %+v, %v", name, s, err)
+		}
+		s, err = m.Login(t.Context(), s.Token, roam.Login{User: "ann", Level: 2, From: laptop}, nil)
+		if err != nil || s.Level != 2 || s.From != laptop || s.Expires.Sub(s.Seen) != time.Hour {
+			t.Errorf("%s, again: %+v, %v", name, s, err)
+		}
+		got, err := m.Get(t.Context(), visitor(t, s))
+		if err != nil || got.Level != 2 || got.From != laptop || got.User != "ann" || got.Now.Before(got.LoggedIn) {
+			t.Errorf("%s, read: %+v, %v", name, got, err)
+		}
+	}
+}
 
 func TestLoginHasANewSecretAndKeepsTheCart(t *testing.T) {
 	m := manager(t, roam.NewMemStore(), nil)
@@ -602,12 +718,16 @@ func TestTwoLoginsSentAtOnceEndInOneSession(t *testing.T) {
 		t.Errorf("second login: %+v; want the same session with its tea", second)
 	}
 	_, err := m.Get(t.Context(), visitor(t, first))
-	wantReason(t, "the first answer's token", err, roam.Rotated)
-	eve := login(t, m, visitor(t, first), "eve") // but an old secret gives nobody else anything
+	wantReason(t, "the first answer's token", err, roam.Forged)
+	third := login(t, m, visitor(t, guest), "ann")
+	if third.ID != first.ID || len(third.Data.Items) != 1 {
+		t.Errorf("third login: %+v; want the same session with its tea", third)
+	}
+	eve := login(t, m, visitor(t, guest), "eve") // but an old secret gives nobody else anything
 	if eve.ID == first.ID || len(eve.Data.Items) != 0 {
 		t.Errorf("eve got %+v", eve)
 	}
-	if _, err := m.Get(t.Context(), visitor(t, second)); err != nil {
+	if _, err := m.Get(t.Context(), visitor(t, third)); err != nil {
 		t.Errorf("ann was logged out by eve's login: %v", err)
 	}
 }
@@ -616,7 +736,7 @@ func TestLoginIsChecked(t *testing.T) {
 	m := manager(t, roam.NewMemStore(), nil)
 	for _, in := range []roam.Login{
 		{}, {User: strings.Repeat("x", 256)}, {User: "a\xff"},
-		{User: "ann", Persist: -1}, {User: "ann", Persist: 401 * 24 * time.Hour},
+		{User: "a\x00b"}, {User: "ann", Persist: time.Second}, {User: "ann", Persist: -1}, {User: "ann", Persist: 401 * 24 * time.Hour},
 	} {
 		if _, err := m.Login(t.Context(), roam.Token{}, in, nil); err == nil {
 			t.Errorf("Login(%+v): no error", in)
@@ -668,6 +788,38 @@ func TestUseIsNotedOncePerWindow(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A touch that could not be written is due again, also if it failed because
+// the browser left.
+func TestAFailedTouchIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProbe()
+		m := manager(t, p, nil)
+		s := start(t, m, "a")
+		time.Sleep(30 * time.Minute)
+		p.hooks(func(method string) error {
+			if method == "Touch" {
+				return errLost
+			}
+			return nil
+		}, nil)
+		m.Get(t.Context(), visitor(t, s))
+		p.hooks(nil, nil)
+		time.Sleep(time.Second)
+		ctx, leave := context.WithCancel(t.Context())
+		p.hooks(nil, func(method string) error {
+			if method == "Load" {
+				leave()
+			}
+			return nil
+		})
+		m.Get(ctx, visitor(t, s))
+		time.Sleep(50 * time.Minute)
+		if _, err := m.Get(t.Context(), visitor(t, s)); err != nil {
+			t.Errorf("used 50 minutes ago, with an idle timeout of an hour: %v", err)
+		}
+	})
 }
 
 func TestRunWritesTheLastTouchesWhenItStops(t *testing.T) {
@@ -1109,6 +1261,47 @@ func TestALostAnswerIsSettled(t *testing.T) {
 			t.Errorf("%v, fn ran %d times, items %v; want nil, 2, ten items", err, runs, got.Data.Items)
 		}
 	})
+	t.Run("the update landed, and a login came after it", func(t *testing.T) {
+		p := newProbe()
+		m, other := manager(t, p, nil), manager(t, p.Store, nil)
+		guest := start(t, m, "a")
+		var ann roam.Session[Cart]
+		p.hooks(nil, func(method string) error {
+			if method == "Update" {
+				ann = login(t, other, visitor(t, guest), "ann")
+				return errLost
+			}
+			return nil
+		})
+		got, err := m.Update(t.Context(), visitor(t, guest), put("b"))
+		if err != nil || got.User != "" || len(got.Data.Items) != 2 {
+			t.Errorf("the guest's update answers %+v, %v; want the guest's session", got, err)
+		}
+		p.hooks(nil, nil)
+		_, err = m.Update(t.Context(), got.Token, put("c"))
+		wantReason(t, "an update with the dead secret", err, roam.Rotated)
+		if now, _ := m.Get(t.Context(), ann.Token); len(now.Data.Items) != 2 {
+			t.Errorf("ann's items %v, want a and b", now.Data.Items)
+		}
+	})
+	t.Run("as many others as the record remembers came after it", func(t *testing.T) {
+		p := newProbe()
+		m, other := manager(t, p, nil), manager(t, p.Store, nil)
+		s := start(t, m, "a")
+		p.hooks(nil, func(method string) error {
+			if method != "Update" {
+				return nil
+			}
+			for i := range 8 { // one more than leaves our id in the ring
+				other.Update(t.Context(), visitor(t, s), put(fmt.Sprint(i)))
+			}
+			return errLost
+		})
+		runs := 0
+		if _, err := m.Update(t.Context(), s.Token, func(c *Cart) error { runs++; return put("b")(c) }); !errors.Is(err, roam.ErrUnknown) || runs != 1 {
+			t.Errorf("%v, fn ran %d times; want ErrUnknown, 1", err, runs)
+		}
+	})
 	t.Run("it was sent twice on the way", func(t *testing.T) {
 		p := newProbe()
 		m := manager(t, twice{p}, nil)
@@ -1231,6 +1424,15 @@ func TestAnOlderProgramKeepsWhatItDoesNotKnow(t *testing.T) {
 	if _, err := m1.Update(t.Context(), tok, put("milk")); err != nil {
 		t.Fatal(err)
 	}
+	s1, err := m1.Login(t.Context(), tok, roam.Login{User: "ann"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s1, err = m1.Login(t.Context(), visitor(t, s1), roam.Login{User: "ann"}, put("at login"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok = visitor(t, s1)
 	if _, err := m1.Update(t.Context(), tok, func(c *Cart) error { c.Items = nil; return nil }); err != nil { // omitted by omitempty: stays away
 		t.Fatal(err)
 	}
@@ -1276,7 +1478,7 @@ func TestOptionsThatContradictEachOtherAreRefused(t *testing.T) {
 	for _, o := range []roam.Options{
 		{IdleTimeout: 2 * time.Hour, Lifetime: time.Hour},
 		{IdleTimeout: -1}, {Lifetime: -1}, {Retain: -1}, {MaxData: -1}, {SessionsPerUser: -1},
-		{IdleTimeout: time.Millisecond}, {Lifetime: 401 * 24 * time.Hour},
+		{IdleTimeout: 9 * time.Second}, {Retain: time.Second}, {Lifetime: 401 * 24 * time.Hour},
 	} {
 		if _, err := roam.New[Cart](roam.NewMemStore(), &o); err == nil {
 			t.Errorf("New(%+v): no error", o)

@@ -10,7 +10,7 @@ import (
 // are ready to use.
 type Options struct {
 	// IdleTimeout ends a session that has not been used for so long. 0 means
-	// one hour. Use is noticed at most once per touch window, which is a
+	// one hour; the least is 10 seconds. Use is noticed at most once per touch window, which is a
 	// twentieth of the timeout and at most a minute, and written within a
 	// second: a session may end that much early, and never late.
 	IdleTimeout time.Duration
@@ -33,7 +33,7 @@ type Options struct {
 	MaxData int
 
 	// Retain is how long an ended session is remembered, so that its visitor
-	// can be told why it ended. 0 means 7 days.
+	// can be told why it ended. 0 means 7 days; the least is a minute.
 	Retain time.Duration
 
 	// Codec turns a T into a record's data and back. nil means JSON, which
@@ -53,6 +53,7 @@ const (
 	pruneEvery    = time.Minute
 	pruneBatch    = 1000
 	touchEvery    = time.Second
+	touchBatch    = 1000
 	maxTouchDelay = time.Minute
 	updateTries   = 100
 	writeTries    = 3
@@ -95,8 +96,11 @@ func (o *Options) resolved() (Options, error) {
 	if r.IdleTimeout > r.Lifetime {
 		return r, fmt.Errorf("roam: Options.IdleTimeout is %v and Lifetime %v: no session could ever be idle for so long; make IdleTimeout at most Lifetime", r.IdleTimeout, r.Lifetime)
 	}
-	if r.IdleTimeout < time.Second {
-		return r, fmt.Errorf("roam: Options.IdleTimeout is %v: it must be at least 1s, because use is written once a second", r.IdleTimeout)
+	if r.IdleTimeout < 10*time.Second {
+		return r, fmt.Errorf("roam: Options.IdleTimeout is %v: it must be at least 10s, because use is written once a second", r.IdleTimeout)
+	}
+	if r.Retain < time.Minute {
+		return r, fmt.Errorf("roam: Options.Retain is %v: it must be at least 1m, longer than any write can be on its way", r.Retain)
 	}
 	if r.Lifetime > maxPersist {
 		return r, fmt.Errorf("roam: Options.Lifetime is %v: it must be at most 400 days (9600h)", r.Lifetime)

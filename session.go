@@ -2,6 +2,7 @@ package roam
 
 import (
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -9,15 +10,16 @@ import (
 // A Session is one visitor's session as of one moment: a value, not a handle.
 // Changing it changes nothing; use [Manager.Update].
 type Session[T any] struct {
-	Token Token  // proves the session; zero in a list
+	Token Token  // proves the session; in a list it only names it
 	ID    ID     // names it; zero if there is no session
 	User  string // "" until login
 	Data  T
 
-	// Created, LoggedIn, Seen and Expires are in the store's time. Seen is
-	// the last use before this one, give or take the touch window. Expires is
-	// when the session ends if it is not used again.
-	Created, LoggedIn, Seen, Expires time.Time
+	// The times are the store's. Now is when it gave this answer: compare
+	// with it rather than with the web server's clock. Seen is the last use
+	// before this one, give or take the touch window. Expires is when the
+	// session ends, counted from Seen.
+	Created, LoggedIn, Seen, Expires, Now time.Time
 
 	From  Client // of the login
 	Level Level  // of the login
@@ -30,8 +32,9 @@ type Login struct {
 	Level Level
 
 	// Persist is for "remember me": the session lives so long, used or not,
-	// and its cookie outlives the browser. At most 400 days. 0 means a
-	// browser-session cookie and the limits of Options.
+	// and its cookie outlives the browser. A minute to 400 days. 0 means a
+	// browser-session cookie and the limits of Options, also when a session
+	// that was remembered logs in again.
 	Persist time.Duration
 }
 
@@ -39,12 +42,17 @@ func (in *Login) check() error {
 	switch {
 	case in.User == "":
 		return fmt.Errorf("roam: Login.User is empty: a login needs a user; to change a guest's session use Update")
-	case len(in.User) > 255 || !utf8.ValidString(in.User):
-		return fmt.Errorf("roam: Login.User has %d bytes: want at most 255 of valid UTF-8", len(in.User))
-	case in.Persist < 0 || in.Persist > maxPersist:
-		return fmt.Errorf("roam: Login.Persist is %v: want 0 to 400 days (9600h)", in.Persist)
+	case !plain(in.User, 255):
+		return fmt.Errorf("roam: Login.User has %d bytes: want at most 255, valid UTF-8 and no NUL", len(in.User))
+	case in.Persist != 0 && (in.Persist < time.Minute || in.Persist > maxPersist):
+		return fmt.Errorf("roam: Login.Persist is %v: want 0, or one minute to 400 days (9600h)", in.Persist)
 	}
 	return nil
+}
+
+// plain reports whether s is text that every store can keep.
+func plain(s string, most int) bool {
+	return len(s) <= most && utf8.ValidString(s) && !strings.ContainsRune(s, 0)
 }
 
 // clip shortens s to n bytes of valid UTF-8.

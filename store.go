@@ -60,7 +60,8 @@ type Store interface {
 	EndUser(ctx context.Context, user string, why Reason, except ...ID) (int, error)
 
 	// List yields the user's records that have no tombstone, newest LoggedIn
-	// first, then by ID. The empty user has none.
+	// first, then by ID. The empty user has none. Other methods may be called
+	// while it is iterated.
 	List(ctx context.Context, user string) iter.Seq2[Record, error]
 
 	// All yields every record, tombstones too, in an order of its own, for

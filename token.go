@@ -57,7 +57,8 @@ func (id *ID) UnmarshalText(b []byte) (err error) {
 
 // ParseID reads the form that String writes.
 func ParseID(s string) (id ID, err error) {
-	bad := fmt.Errorf("roam: session ID %.40q: want a version 4 UUID such as %v", s, "0b7f1f4c-6a1e-4c39-9d5f-5a0b8f6d1c2e")
+	// The error does not repeat s: it may be a token, given by mistake.
+	bad := fmt.Errorf("roam: a session ID of %d characters: want a version 4 UUID such as 0b7f1f4c-6a1e-4c39-9d5f-5a0b8f6d1c2e", len(s))
 	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return ID{}, bad
 	}
@@ -81,8 +82,11 @@ func prove(secret *[32]byte) Proof {
 	return sha256.Sum256(buf[:])
 }
 
-// fits compares in constant time.
-func (p Proof) fits(q Proof) bool { return subtle.ConstantTimeCompare(p[:], q[:]) == 1 }
+// fits compares in constant time. The zero Proof fits nothing: it is in records
+// without a previous secret, and in the tokens of a list.
+func (p Proof) fits(q Proof) bool {
+	return subtle.ConstantTimeCompare(p[:], q[:]) == 1 && p != Proof{}
+}
 
 // String keeps hashes out of logs, where they would only be noise.
 func (p Proof) String() string { return "proof" }
@@ -135,21 +139,14 @@ func mint(id ID) Token {
 }
 
 // ParseToken reads what Reveal wrote. Its error does not contain s.
-func ParseToken(s string) (Token, error) { return parseToken([]byte(s)) }
-
-func parseToken[S ~string | ~[]byte](s S) (Token, error) {
-	var in [tokenLen]byte
-	var raw [48]byte
+func ParseToken(s string) (Token, error) {
 	if len(s) != tokenLen {
 		return Token{}, errToken
 	}
+	var in [tokenLen]byte
+	var raw [48]byte
 	copy(in[:], s)
-	for _, c := range in {
-		if c == '\n' || c == '\r' { // which package base64 skips
-			return Token{}, errToken
-		}
-	}
-	if n, err := base64.RawURLEncoding.Strict().Decode(raw[:], in[:]); err != nil || n != len(raw) {
+	if n, err := base64.RawURLEncoding.Decode(raw[:], in[:]); err != nil || n != len(raw) { // newlines are skipped, and so missing
 		return Token{}, errToken
 	}
 	t := Token{id: ID(raw[:16]), proof: prove((*[32]byte)(raw[16:]))}
@@ -166,7 +163,9 @@ func (t Token) ID() ID { return t.id }
 func (t Token) IsZero() bool { return t.id.IsZero() }
 
 // Equal reports whether t and u are the same secret of the same session.
-func (t Token) Equal(u Token) bool { return t.id == u.id && t.proof.fits(u.proof) }
+func (t Token) Equal(u Token) bool {
+	return t.id == u.id && subtle.ConstantTimeCompare(t.proof[:], u.proof[:]) == 1
+}
 
 // Reveal returns the token's text, the one that a browser's cookie holds, if
 // the token was made in this program by starting a session or by Login, and ""

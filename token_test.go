@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/gob"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"testing/cryptotest"
+	"time"
 
 	"github.com/roam-web/roam"
 )
@@ -87,6 +89,31 @@ func TestTheSecretIsRandom(t *testing.T) {
 				seen[part] = true
 			}
 		}
+	}
+}
+
+// The forms of tokens and proofs are for ever: another one would log everybody
+// out when the program is upgraded.
+func TestTheFormsStayAsTheyAre(t *testing.T) {
+	const text = "AAECAwQFRgeICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4v"
+	const id = "00010203-0405-4607-8809-0a0b0c0d0e0f"
+	const proof = "f27fedc38a88d9454ff76b36b6e7fc6717bb5f32f2755f9812dbb1fb195e5df2"
+	tok, err := roam.ParseToken(text)
+	if err != nil || tok.String() != id {
+		t.Fatalf("ParseToken = %v, %v; want %s", tok, err, id)
+	}
+	store := roam.NewMemStore()
+	var rec roam.Record
+	rec.ID = tok.ID()
+	if _, err := hex.Decode(rec.Proof[:], []byte(proof)); err != nil {
+		t.Fatal(err)
+	}
+	rec.Idle, rec.Lifetime = time.Hour, time.Hour
+	if _, err := store.Insert(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := manager(t, store, nil).Get(t.Context(), tok); err != nil {
+		t.Error(err)
 	}
 }
 

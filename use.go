@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -45,6 +46,14 @@ func (u *use) note(id ID, at time.Time, window time.Duration) (due, later bool) 
 	return true, u.running
 }
 
+// forget makes a touch due again that could not be written.
+func (u *use) forget(id ID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.now, id)
+	delete(u.old, id)
+}
+
 // take empties the pending touches.
 func (u *use) take() []Touch {
 	u.mu.Lock()
@@ -76,7 +85,11 @@ func (m *Manager[T]) touch(ctx context.Context, rec *Record) {
 		return
 	}
 	if due, later := m.use.note(rec.ID, rec.Now, window); due && !later {
-		m.flush(ctx, []Touch{{rec.ID, rec.Now}})
+		ctx, cancel := unhurried(ctx)
+		defer cancel()
+		if !m.flush(ctx, []Touch{{rec.ID, rec.Now}}) {
+			m.use.forget(rec.ID)
+		}
 	}
 }
 
@@ -110,38 +123,45 @@ func (m *Manager[T]) Run(ctx context.Context) error {
 
 	tick := time.NewTicker(touchEvery)
 	defer tick.Stop()
-	pruned := time.Now()
+	prune := time.Now().Add(pruneEvery)
 	for {
 		select {
 		case <-tick.C:
-			if touches := m.use.take(); !m.flush(ctx, touches) {
-				m.use.giveBack(touches)
-			}
-			if time.Since(pruned) >= pruneEvery {
-				pruned = time.Now()
-				m.prune(ctx)
+			m.flushPending(ctx)
+			// A full batch means that there is more: it goes on with the next
+			// tick, so that touches never wait for it.
+			if !time.Now().Before(prune) && m.prune(ctx) < pruneBatch {
+				prune = time.Now().Add(pruneEvery)
 			}
 		case <-ctx.Done():
 			m.use.mu.Lock()
 			m.use.running = false
 			m.use.mu.Unlock()
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-			defer cancel()
-			m.flush(last, m.use.take())
+			m.flushPending(context.WithoutCancel(ctx))
 			return nil
 		}
 	}
 }
 
-// prune works in batches, so that it never holds the store for long.
-func (m *Manager[T]) prune(ctx context.Context) {
-	for {
-		n, err := m.store.Prune(ctx, m.opts.Retain, pruneBatch)
-		if err != nil {
-			m.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "session: prune failed", slog.Any("error", err))
-		}
-		if err != nil || n < pruneBatch {
-			return
+// flushPending writes the pending touches, and keeps those that could not be
+// written for the next time.
+func (m *Manager[T]) flushPending(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	for touches := range slices.Chunk(m.use.take(), touchBatch) {
+		if !m.flush(ctx, touches) {
+			m.use.giveBack(touches)
 		}
 	}
+}
+
+// prune removes one batch, so that it never holds the store for long.
+func (m *Manager[T]) prune(ctx context.Context) int {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	n, err := m.store.Prune(ctx, m.opts.Retain, pruneBatch)
+	if err != nil && ctx.Err() == nil {
+		m.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "session: prune failed", slog.Any("error", err))
+	}
+	return n
 }

@@ -32,7 +32,8 @@ type Web[T any] struct {
 type WebOptions struct {
 	// Cookie is the cookie's name. "" means "__Host-roam". The prefix __Host-
 	// is required: with it browsers let neither a subdomain nor plain HTTP
-	// set the cookie (RFC 6265bis, section 4.1.3.2).
+	// set the cookie (RFC 6265bis, section 4.1.3.2). Two programs on one host
+	// need two names, also if they listen on different ports.
 	Cookie string
 
 	// SameSite is Lax if zero. Strict also hides the session from the first
@@ -42,7 +43,8 @@ type WebOptions struct {
 	// TrustedProxies are the balancers in front of this server. Only from
 	// their addresses are X-Forwarded-For and X-Forwarded-Proto believed.
 	// Without them a server that speaks plain HTTP behind a balancer
-	// refuses to log anybody in.
+	// refuses to log anybody in. If there are any, whoever connects by a Unix
+	// socket, and so has no address, is trusted too.
 	TrustedProxies []netip.Prefix
 
 	// InsecureHTTP is for development without TLS. It drops Secure and the
@@ -79,14 +81,18 @@ func NewWeb[T any](m *Manager[T], opts *WebOptions) (*Web[T], error) {
 		return nil, errors.New("roam: WebOptions.SameSite: want Lax or Strict; with None every site could send the cookie along")
 	}
 	o.TrustedProxies = slices.Clone(o.TrustedProxies)
+	for _, p := range o.TrustedProxies {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			return nil, fmt.Errorf("roam: WebOptions.TrustedProxies has %v, which contains no address: write IPv4 prefixes as in 10.0.0.0/8", p)
+		}
+	}
 	return &Web[T]{m: m, opts: o}, nil
 }
 
 // Get returns the visitor's session: the zero Session and no error if the
 // request brings none, which is a first visit, or one that cannot be a token.
-// It writes neither a record nor a cookie. Errors are those of [Manager.Get];
-// with an [ErrEnded] the cookie stays until the handler calls Forget, so that
-// a slow answer cannot wipe out the cookie of a newer login.
+// It makes no record and sets no cookie. Errors are those of [Manager.Get];
+// with an [ErrEnded] the cookie stays until the handler calls Forget.
 func (web *Web[T]) Get(w http.ResponseWriter, r *http.Request) (Session[T], error) {
 	tok, _ := web.token(w, r)
 	return web.m.Get(r.Context(), tok)
@@ -94,22 +100,23 @@ func (web *Web[T]) Get(w http.ResponseWriter, r *http.Request) (Session[T], erro
 
 // Update changes the visitor's session as [Manager.Update] does. It starts a
 // new one if there is none: no cookie, an idle session, one past its lifetime
-// or pruned. One that was logged out, revoked or rotated was ended on purpose:
-// then Update changes nothing and returns the [*EndedError].
+// or pruned. One that was logged out, revoked, rotated or opened with a wrong
+// secret was ended on purpose, or goes on elsewhere: then Update changes
+// nothing and returns the [*EndedError].
 func (web *Web[T]) Update(w http.ResponseWriter, r *http.Request, fn func(*T) error) (Session[T], error) {
 	tok, err := web.token(w, r)
 	if err != nil {
 		return Session[T]{}, err
 	}
-	s, err := web.m.Update(r.Context(), tok, fn)
+	s, err := web.m.update(r.Context(), tok, fn)
 	if ended := (*EndedError)(nil); errors.As(err, &ended) {
 		switch ended.Reason {
 		case Idle, Lifetime, Missing:
-			s, err = web.m.Update(r.Context(), Token{}, fn)
+			s, err = web.m.update(r.Context(), Token{}, fn)
 		}
 	}
 	web.give(w, s, 0)
-	return s, err
+	return s, own(err)
 }
 
 // Login logs the visitor in as [Manager.Login] does, and sets a cookie with
@@ -138,20 +145,31 @@ func (web *Web[T]) Logout(w http.ResponseWriter, r *http.Request) error {
 	if err := web.m.Logout(r.Context(), tok); err != nil {
 		return err
 	}
-	web.Forget(w)
+	web.set(w, web.cookie("", -1))
 	return nil
 }
 
-// Forget deletes the visitor's cookie and nothing else. A handler calls it
-// when it has told the visitor why the session ended.
-func (web *Web[T]) Forget(w http.ResponseWriter) {
-	web.set(w, web.cookie("", -1))
+// Forget deletes the visitor's cookie if err says that its session ended. A
+// handler calls it when it tells the visitor why. It does nothing for other
+// errors, nor if the reason is [Rotated] or [Forged]: then a newer login's
+// cookie may already be in the browser, and the answer to an older request
+// must not wipe it out.
+func (web *Web[T]) Forget(w http.ResponseWriter, err error) {
+	if ended := (*EndedError)(nil); errors.As(err, &ended) && ended.Reason != Rotated && ended.Reason != Forged {
+		web.set(w, web.cookie("", -1))
+	}
 }
 
-// Cookie returns the cookie that opens a session which was just started or
-// logged in: for tests, and for programs that speak HTTP by other means. It
-// lasts until the browser closes.
-func (web *Web[T]) Cookie(s Session[T]) *http.Cookie { return web.cookie(s.Token.Reveal(), 0) }
+// RevealCookie returns the cookie that opens a session which was just started
+// or logged in, or nil for any other Session, whose secret is not known here.
+// It is for tests, and for programs that speak HTTP by other means, and lasts
+// until the browser closes.
+func (web *Web[T]) RevealCookie(s Session[T]) *http.Cookie {
+	if text := s.Token.Reveal(); text != "" {
+		return web.cookie(text, 0)
+	}
+	return nil
+}
 
 // Client returns the address and user agent that a request came from, looking
 // behind trusted proxies only.
@@ -170,7 +188,7 @@ func (web *Web[T]) token(w http.ResponseWriter, r *http.Request) (Token, error) 
 		h.Add("Vary", "Cookie")
 	}
 	if _, chosen := h["Cache-Control"]; !chosen {
-		h["Cache-Control"] = noStore
+		h.Set("Cache-Control", "no-store")
 	}
 	if !web.opts.InsecureHTTP {
 		if _, secure := web.origin(r); !secure {
@@ -180,7 +198,7 @@ func (web *Web[T]) token(w http.ResponseWriter, r *http.Request) (Token, error) 
 	for _, line := range h["Set-Cookie"] {
 		if value, ok := strings.CutPrefix(line, web.opts.Cookie+"="); ok {
 			value, _, _ = strings.Cut(value, ";")
-			tok, _ := parseToken(value)
+			tok, _ := ParseToken(value)
 			return tok, nil
 		}
 	}
@@ -189,11 +207,9 @@ func (web *Web[T]) token(w http.ResponseWriter, r *http.Request) (Token, error) 
 		web.m.opts.Logger.LogAttrs(r.Context(), slog.LevelWarn, "session: duplicate cookie", slog.Int("cookies", n))
 		return Token{}, fmt.Errorf("%w: it has %d cookies named %s, and nobody can tell which is the visitor's; delete this site's cookies", ErrRequest, n, web.opts.Cookie)
 	}
-	tok, _ := parseToken(value)
+	tok, _ := ParseToken(value)
 	return tok, nil
 }
-
-var noStore = []string{"no-store"}
 
 // findCookie returns the value of the cookie with exactly this name, and how
 // often the name occurs. It reads the header as RFC 6265bis section 5.8 writes
@@ -236,8 +252,9 @@ func (web *Web[T]) set(w http.ResponseWriter, c *http.Cookie) {
 		return strings.HasPrefix(line, c.Name+"=")
 	})
 	http.SetCookie(w, c)
-	if cc := strings.ToLower(h.Get("Cache-Control")); !strings.Contains(cc, "no-store") && !strings.Contains(cc, "private") {
-		h["Cache-Control"] = noStore
+	cc := strings.ToLower(strings.Join(h["Cache-Control"], ","))
+	if !strings.Contains(cc, "no-store") && (strings.Contains(cc, "public") || !strings.Contains(cc, "private")) {
+		h.Set("Cache-Control", "no-store")
 	}
 }
 
@@ -261,8 +278,12 @@ func (web *Web[T]) origin(r *http.Request) (addr netip.Addr, secure bool) {
 	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
 	for _, hop := range slices.Backward(hops) {
 		next, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil {
-			break
+		if err != nil { // some proxies add the port
+			port, err := netip.ParseAddrPort(strings.TrimSpace(hop))
+			if err != nil {
+				break
+			}
+			next = port.Addr()
 		}
 		addr = next.Unmap().WithZone("")
 		if !web.trusted(addr) {
@@ -273,6 +294,9 @@ func (web *Web[T]) origin(r *http.Request) (addr netip.Addr, secure bool) {
 }
 
 func (web *Web[T]) trusted(addr netip.Addr) bool {
+	if !addr.IsValid() {
+		return len(web.opts.TrustedProxies) > 0
+	}
 	for _, p := range web.opts.TrustedProxies {
 		if p.Contains(addr) {
 			return true

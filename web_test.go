@@ -33,7 +33,7 @@ func request(method string, cookies ...string) *http.Request {
 }
 
 func with(web *roam.Web[Cart], s roam.Session[Cart]) *http.Request {
-	return request("GET", web.Cookie(s).Name+"="+s.Token.Reveal())
+	return request("GET", web.RevealCookie(s).Name+"="+s.Token.Reveal())
 }
 
 // cookieFrom returns the one cookie that a response sets.
@@ -75,6 +75,7 @@ func TestWebOptionsThatContradictEachOtherAreRefused(t *testing.T) {
 	m := manager(t, roam.NewMemStore(), nil)
 	for _, o := range []roam.WebOptions{
 		{Cookie: "session"}, {Cookie: "__Secure-session"}, {Cookie: "__Host-a b"}, {Cookie: "__Host-" + strings.Repeat("x", 60)},
+		{TrustedProxies: make([]netip.Prefix, 1)}, {TrustedProxies: []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.0/104")}},
 		{Cookie: "__Host-x", InsecureHTTP: true}, {SameSite: http.SameSiteNoneMode}, {SameSite: 17},
 	} {
 		if _, err := roam.NewWeb(m, &o); err == nil {
@@ -100,7 +101,7 @@ func TestAResponseThatLookedIsMarked(t *testing.T) {
 	}
 	for name, verb := range verbs {
 		for visitor, r := range map[string]*http.Request{"guest": request("GET"), "ann": with(web, s), "garbage": request("GET", "__Host-roam=x")} {
-			for chosen, want := range map[string]string{"": "no-store", "private, max-age=60": "private, max-age=60", "public, max-age=60": "public, max-age=60"} {
+			for chosen, want := range map[string]string{"": "no-store", "private, max-age=60": "private, max-age=60", "public, max-age=60": "public, max-age=60", `public, private="X-Foo"`: `public, private="X-Foo"`} {
 				w := httptest.NewRecorder()
 				w.Header().Set("Vary", "Accept-Language")
 				if chosen != "" {
@@ -273,6 +274,8 @@ func TestPlainHTTPCarriesNoSession(t *testing.T) {
 		"spoofed, not the proxy":     {&roam.WebOptions{TrustedProxies: trusted}, "192.0.2.1:99", []string{"https"}, false},
 		"proxy says https":           {&roam.WebOptions{TrustedProxies: trusted}, "10.1.2.3:99", []string{"https"}, true},
 		"proxy says https, v6":       {&roam.WebOptions{TrustedProxies: trusted}, "[::1]:99", []string{"HTTPS"}, true},
+		"proxy on a Unix socket":     {&roam.WebOptions{TrustedProxies: trusted}, "@", []string{"https"}, true},
+		"Unix socket, no proxies":    {nil, "@", []string{"https"}, false},
 		"proxy, v4 mapped":           {&roam.WebOptions{TrustedProxies: trusted}, "[::ffff:10.1.2.3]:99", []string{"https"}, true},
 		"proxy says http":            {&roam.WebOptions{TrustedProxies: trusted}, "10.1.2.3:99", []string{"http"}, false},
 		"proxy appended http":        {&roam.WebOptions{TrustedProxies: trusted}, "10.1.2.3:99", []string{"https", "http"}, false},
@@ -293,7 +296,7 @@ func TestPlainHTTPCarriesNoSession(t *testing.T) {
 		if !c.ok && (!errors.Is(err, roam.ErrRequest) || !strings.Contains(err.Error(), "TrustedProxies") || p.calls() != before) {
 			t.Errorf("%s: %v with %d store calls, want ErrRequest with advice", name, err, p.calls()-before)
 		}
-		r.AddCookie(web.Cookie(s))
+		r.AddCookie(web.RevealCookie(s))
 		got, err := web.Get(httptest.NewRecorder(), r)
 		if err != nil || (got.User == "ann") != c.ok {
 			t.Errorf("%s: Get = %q, %v; want accepted=%v", name, got.User, err, c.ok)
@@ -319,6 +322,9 @@ func TestTheClientIsLookedForBehindTrustedProxiesOnly(t *testing.T) {
 		{trusted, "10.0.0.1:9", []string{"198.51.100.7, garbage"}, "10.0.0.1"},
 		{trusted, "10.0.0.1:9", nil, "10.0.0.1"},
 		{trusted, "10.0.0.1:9", []string{"2001:db8::1"}, "2001:db8::1"},
+		{trusted, "10.0.0.1:9", []string{"[2001:db8::1]:4711"}, "2001:db8::1"},
+		{trusted, "10.0.0.1:9", []string{"198.51.100.7:4711"}, "198.51.100.7"},
+		{trusted, "@", []string{"198.51.100.7"}, "198.51.100.7"},
 	} {
 		r := request("GET")
 		r.RemoteAddr = c.peer
@@ -328,6 +334,10 @@ func TestTheClientIsLookedForBehindTrustedProxiesOnly(t *testing.T) {
 		if got.Addr != netip.MustParseAddr(c.want) || got.Agent != strings.Repeat("ü", 128) {
 			t.Errorf("from %s with %q: %v, %d bytes of agent; want %s, 256", c.peer, c.xff, got.Addr, len(got.Agent), c.want)
 		}
+	}
+	own := roam.Client{Agent: "the application knows better"}
+	if s, err := trusted.Login(httptest.NewRecorder(), request("POST"), roam.Login{User: "ann", From: own}, nil); err != nil || s.From != own {
+		t.Errorf("Login from %+v, %v", s.From, err)
 	}
 	w := httptest.NewRecorder()
 	r := request("POST")
@@ -415,11 +425,33 @@ func TestVerbsOfOneHandlerSeeEachOther(t *testing.T) {
 	if cookieFrom(t, w).Value != ann.Token.Reveal() {
 		t.Error("the cookie is not the login's")
 	}
+	r.AddCookie(web.RevealCookie(ann))
 	if err := web.Logout(w, r); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := web.Get(w, r); err != nil || s.User != "" || cookieFrom(t, w).Value != "" {
 		t.Errorf("after Logout: %v, %v, cookie %v", s.User, err, cookieFrom(t, w))
+	}
+}
+
+// An answer to an older request must not wipe out the cookie of a newer login.
+func TestForgetLeavesANewerLoginsCookie(t *testing.T) {
+	m := manager(t, roam.NewMemStore(), nil)
+	web := website(t, m, nil)
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{&roam.EndedError{Reason: roam.LoggedOut}, true}, {&roam.EndedError{Reason: roam.Idle}, true},
+		{fmt.Errorf("wrapped: %w", &roam.EndedError{Reason: roam.Revoked}), true},
+		{&roam.EndedError{Reason: roam.Rotated}, false}, {&roam.EndedError{Reason: roam.Forged}, false},
+		{roam.ErrUnavailable, false}, {nil, false},
+	} {
+		w := httptest.NewRecorder()
+		web.Forget(w, c.err)
+		if got := w.Header()["Set-Cookie"] != nil; got != c.want {
+			t.Errorf("Forget after %v: deletes the cookie: %v, want %v", c.err, got, c.want)
+		}
 	}
 }
 
@@ -492,7 +524,7 @@ func BenchmarkPageWithoutSession(b *testing.B) {
 	}{{"bare", bare}, {"roam", site}} {
 		b.Run(c.name, func(b *testing.B) {
 			r := httptest.NewRequest("GET", "https://example.com/", nil)
-			r.AddCookie(web.Cookie(s))
+			r.AddCookie(web.RevealCookie(s))
 			w := &discard{make(http.Header)}
 			b.ReportAllocs()
 			for b.Loop() {

@@ -339,7 +339,7 @@ func TestSQLiteALoginLosesNoUpdateOfOtherProcesses(t *testing.T) {
 	store := openFile(t, path)
 	m := manage(t, store)
 	r := rand.New(rand.NewPCG(6, 6))
-	for range rounds(5) {
+	for range rounds(4) {
 		tok := begin(t, m)
 		var processes []*process
 		for i := range 3 {

@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/roam-web/roam"
@@ -52,19 +53,19 @@ func Login[T any](t testing.TB, m *roam.Manager[T], user string, fn func(*T) err
 func Request[T any](t testing.TB, web *roam.Web[T], s roam.Session[T], method, path string, body io.Reader) *http.Request {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, "https://example.com"+path, body)
-	switch {
-	case s.ID.IsZero():
-	case s.Token.Reveal() == "":
-		t.Fatalf("roamtest: the secret of session %v is not known here; pass the Session that Login or Update returned", s.ID)
-	default:
-		r.AddCookie(web.Cookie(s))
+	if !s.ID.IsZero() {
+		c := web.RevealCookie(s)
+		if c == nil {
+			t.Fatalf("roamtest: the secret of session %v is not known here; pass the Session that Login or Update returned", s.ID)
+		}
+		r.AddCookie(c)
 	}
 	return r
 }
 
 // Serve runs the handler and returns its response. It fails the test if the
 // handler set a cookie when the header had already been sent, where a browser
-// would never have seen it.
+// would never have seen it, or made a response with a cookie public.
 func Serve(t testing.TB, h http.Handler, r *http.Request) *http.Response {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -78,6 +79,9 @@ func Serve(t testing.TB, h http.Handler, r *http.Request) *http.Response {
 			}
 			t.Errorf("roamtest: %s %s: cookie %s was set after the response's header was sent: the browser never gets it; call roam before the first byte of the response", r.Method, r.URL.Path, c.Name)
 		}
+	}
+	if cc := resp.Header.Get("Cache-Control"); len(resp.Header["Set-Cookie"]) > 0 && strings.Contains(cc, "public") {
+		t.Errorf("roamtest: %s %s: the response sets a cookie and has Cache-Control %q: a shared cache may give the cookie to others", r.Method, r.URL.Path, cc)
 	}
 	return resp
 }

@@ -75,6 +75,19 @@ func TestServeReportsACookieThatCameTooLate(t *testing.T) {
 	}
 }
 
+func TestServeReportsAPublicCookie(t *testing.T) {
+	web := roam.Must(roam.NewWeb(roamtest.New[cart](t), nil))
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		web.Update(w, r, func(c *cart) error { return c.Add("tea") })
+		w.Header().Set("Cache-Control", "public, max-age=60")
+	})
+	s := &spy{TB: t}
+	roamtest.Serve(s, h, roamtest.Request(t, web, roam.Session[cart]{}, "POST", "/", nil))
+	if len(s.errors) != 1 || !strings.Contains(s.errors[0], "a shared cache may give the cookie") {
+		t.Errorf("reported %q, want one error", s.errors)
+	}
+}
+
 func TestRequestNeedsTheSecret(t *testing.T) {
 	sessions := roamtest.New[cart](t)
 	web := roam.Must(roam.NewWeb(sessions, nil))

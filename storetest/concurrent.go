@@ -79,7 +79,7 @@ var concurrentLaws = []law{
 	// Whoever is told that the session has ended can rely on it, whatever
 	// was under way.
 	{"Concurrent/AnEndIsFinal", func(t *tester) {
-		for round := range t.rounds(60) {
+		for round := range t.rounds(40) {
 			rec := t.insert(record("ann"))
 			var landed atomic.Int64
 			var dead atomic.Bool // End has returned
@@ -149,7 +149,7 @@ var concurrentLaws = []law{
 		}
 		each(6, func(i int) {
 			r := rand.New(rand.NewPCG(uint64(i), 2))
-			for range t.rounds(60) {
+			for range t.rounds(40) {
 				ctx, user := t.Context(), users[r.IntN(len(users))]
 				var err error
 				switch r.IntN(10) {

@@ -143,7 +143,7 @@ var sessionLaws = []law{
 
 	{"Sessions/ALoginLosesNoUpdate", func(t *tester) {
 		ms := t.managers(nil)
-		for range t.rounds(15) {
+		for range t.rounds(8) {
 			guest := t.start(ms[0], "start")
 			tok := t.parse(guest.Token)
 			var mu sync.Mutex

@@ -17,6 +17,7 @@ import (
 	"runtime/pprof"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -67,7 +68,13 @@ func serve(args []string) int {
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, *name)
 	})
+	var posts atomic.Int64
+	mux.HandleFunc("GET /posts", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, posts.Load())
+	})
 	mux.HandleFunc("POST /", func(w http.ResponseWriter, r *http.Request) {
+		posts.Add(1)
+		defer posts.Add(-1)
 		io.Copy(io.Discard, r.Body)
 		io.WriteString(w, *name)
 	})
@@ -173,10 +180,12 @@ type slow struct {
 	err  error
 }
 
-// post begins a slow POST and returns when some server has it.
+// post begins a slow POST and returns when some server is at it. That the
+// balancer has counted it is not enough: as long as the server has got nothing
+// of it, it may still go elsewhere.
 func (s *site) post() *slow {
 	s.t.Helper()
-	before := s.unsafe()
+	before := s.posts()
 	read, write := io.Pipe()
 	r := &slow{body: write, done: make(chan struct{})}
 	go func() {
@@ -189,14 +198,28 @@ func (s *site) post() *slow {
 			s.t.Fatalf("the POST was answered too soon: %d, %v", r.code, r.err)
 		default:
 		}
-		return s.unsafe() > before
+		return s.posts() > before
 	})
 	return r
 }
 
-func (s *site) unsafe() (n int) {
+// posts asks the servers themselves how many POSTs they are at.
+func (s *site) posts() (n int) {
+	s.t.Helper()
+	direct := &http.Transport{DisableKeepAlives: true}
 	for _, v := range s.Status() {
-		n += v.InFlightUnsafe
+		if v.PID == 0 {
+			continue
+		}
+		req, _ := http.NewRequest(http.MethodGet, "http://"+v.Address+"/posts", nil)
+		res, err := direct.RoundTrip(req)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		k := 0
+		fmt.Fscan(res.Body, &k)
+		res.Body.Close()
+		n += k
 	}
 	return n
 }

@@ -85,11 +85,10 @@ func (s *Shop) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// ended tells the visitor why the session is over. It then forgets the cookie,
-// so that the visitor goes on as a guest, with two exceptions. A rotated token
-// means that a newer login is in the browser already, or on its way, and the
-// answer to this older request must not wipe it out. And calls of a script run
-// beside each other and beside a login, so they leave it to the next page.
+// ended tells the visitor why the session is over, and forgets the cookie, so
+// that the visitor goes on as a guest. Calls of a script leave that to the next
+// page: they run beside each other and beside a login, whose new cookie a late
+// answer must not wipe out.
 func (s *Shop) ended(w http.ResponseWriter, r *http.Request, ended *roam.EndedError) {
 	status := http.StatusOK
 	if !safe(r) {
@@ -99,9 +98,7 @@ func (s *Shop) ended(w http.ResponseWriter, r *http.Request, ended *roam.EndedEr
 	if forScript(r) {
 		err = writeJSON(w, status, answer{Server: s.server, Ended: ended.Reason, Cart: map[string]int{}})
 	} else {
-		if ended.Reason != roam.Rotated {
-			s.web.Forget(w)
-		}
+		s.web.Forget(w, ended)
 		err = s.show(w, r, status, page{Name: "ended", Asked: true, Ended: ended.Reason, Body: wanted(r, "/cart")})
 	}
 	if err != nil {
