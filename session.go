@@ -32,7 +32,7 @@ type Login struct {
 	Level Level
 
 	// Persist is for "remember me": the session lives so long, used or not,
-	// and its cookie outlives the browser. A minute to 400 days. 0 means a
+	// and its cookie outlives the browser. At most 400 days. 0 means a
 	// browser-session cookie and the limits of Options, also when a session
 	// that was remembered logs in again.
 	Persist time.Duration
@@ -44,8 +44,8 @@ func (in *Login) check() error {
 		return fmt.Errorf("roam: Login.User is empty: a login needs a user; to change a guest's session use Update")
 	case !plain(in.User, 255):
 		return fmt.Errorf("roam: Login.User has %d bytes: want at most 255, valid UTF-8 and no NUL", len(in.User))
-	case in.Persist != 0 && (in.Persist < time.Minute || in.Persist > maxPersist):
-		return fmt.Errorf("roam: Login.Persist is %v: want 0, or one minute to 400 days (9600h)", in.Persist)
+	case in.Persist < 0 || in.Persist > maxPersist:
+		return fmt.Errorf("roam: Login.Persist is %v: want 0 to 400 days (9600h)", in.Persist)
 	}
 	return nil
 }

@@ -155,12 +155,13 @@ var endUserLaws = []law{
 	}},
 
 	{"EndUser/FollowsLogins", func(t *tester) {
-		guest, other := t.insert(full("")), t.insert(full("bob"))
-		guest.User, other.User = "ann", "ann"
-		t.update(guest)
+		guest, other, gone := t.insert(full("")), t.insert(full("bob")), t.insert(full("bob"))
+		guest.User, other.User, gone.User = "ann", "ann", ""
+		t.update(edit(t.update(guest), "and another change, which leaves the user"))
 		t.update(other)
+		t.update(gone)
 		if n := t.endUser("bob", roam.Revoked); n != 0 {
-			t.Errorf("EndUser ended %d records of bob, whose only one became ann's", n)
+			t.Errorf("EndUser ended %d records of bob, who has none any more", n)
 		}
 		if n := t.endUser("ann", roam.Revoked); n != 2 {
 			t.Errorf("EndUser ended %d records of ann, want the 2 that became hers", n)

@@ -130,7 +130,7 @@ func values() map[string]roam.Record {
 	for _, agent := range []string{"", strings.Repeat("a", 256), "ü☃😀 \"'\\%", "tab\tand  spaces "} {
 		add("agent "+abridge([]byte(agent)), func(r *roam.Record) { r.From.Agent = agent })
 	}
-	for _, addr := range []string{"192.0.2.1", "0.0.0.0", "255.255.255.255", "::", "::1", "2001:db8::1", "::ffff:192.0.2.1"} {
+	for _, addr := range []string{"192.0.2.1", "0.0.0.0", "255.255.255.255", "::", "::1", "2001:db8::1", "::ffff:192.0.2.1", "fe80::1%eth0"} {
 		add("address "+addr, func(r *roam.Record) { r.From.Addr = netip.MustParseAddr(addr) })
 	}
 	add("no address", func(r *roam.Record) { r.From.Addr = netip.Addr{} })

@@ -98,16 +98,17 @@ var listLaws = []law{
 	}},
 
 	{"List/FollowsLogins", func(t *tester) {
-		guest, other := t.insert(full("")), t.insert(full("bob"))
-		guest.User, other.User = "ann", "ann"
+		guest, other, gone := t.insert(full("")), t.insert(full("bob")), t.insert(full("bob"))
+		guest.User, other.User, gone.User = "ann", "ann", ""
 		guest.LoggedIn = guest.Now
-		t.update(guest)
+		t.update(edit(t.update(guest), "and another change, which leaves the user"))
 		t.update(other)
+		t.update(gone)
 		if got := t.list("ann"); len(got) != 2 {
 			t.Errorf("ann has %d sessions, want the 2 that became hers", len(got))
 		}
 		if got := t.list("bob"); len(got) != 0 {
-			t.Errorf("bob has %d sessions, want none: his became ann's", len(got))
+			t.Errorf("bob has %d sessions, want none: they are others' now", len(got))
 		}
 	}},
 

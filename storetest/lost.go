@@ -179,10 +179,14 @@ var lostAnswerLaws = slices.Concat([]law{
 						honest.Update(t.Context(), t.parse(guest.Token), add("y"))
 					}
 				}
-				s, err := t.manager(in, nil).Login(t.Context(), t.parse(guest.Token), roam.Login{User: "ann"}, nil)
+				runs := 0
+				s, err := t.manager(in, nil).Login(t.Context(), t.parse(guest.Token), roam.Login{User: "ann"}, func(*cart) error { runs++; return nil })
 				if err != nil {
 					t.Errorf("landed %v, %d others: Login: %v", lands, others, err)
 					continue
+				}
+				if lands && runs != 1 {
+					t.Errorf("the login landed, and its function ran %d times, want once", runs)
 				}
 				if got, err := honest.Get(t.Context(), t.parse(s.Token)); err != nil || got.User != "ann" || got.ID != guest.ID {
 					t.Errorf("landed %v, %d others: the new secret gives user %q, error %v", lands, others, got.User, err)

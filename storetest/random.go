@@ -18,6 +18,9 @@ import (
 // Fuzz takes random steps on a store and on a [roam.MemStore], and compares
 // the answers. Times are compared where they follow from what was given;
 // stamps must lie where the law says. open is as in [Run].
+//
+// A store with a large driver does not cover the same code twice, and go test
+// would spend its time on making scripts smaller: use -fuzzminimizetime 1x.
 func Fuzz(f *testing.F, open func(tb testing.TB) roam.Store) {
 	for seed := range uint64(4) {
 		f.Add(script(seed, 100))
