@@ -606,17 +606,26 @@ func TestAnErrorOfFnIsNotTheSessions(t *testing.T) {
 	s := login(t, m, start(t, m, "a").Token, "ann")
 	web := website(t, m, nil)
 	lookup := &roam.EndedError{ID: s.ID, Reason: roam.Missing}
-	fails := func(*Cart) error { return lookup }
+	runs := 0
+	fails := func(*Cart) error {
+		if runs++; runs > 1 {
+			return errors.New("fn ran again")
+		}
+		return lookup
+	}
 	w := httptest.NewRecorder()
 	if _, err := web.Update(w, with(web, s), fails); err != lookup || w.Header()["Set-Cookie"] != nil {
 		t.Errorf("Web.Update: %v, sets %q; want fn's error and no cookie", err, w.Header()["Set-Cookie"])
 	}
+	runs = 0
 	if _, err := m.Update(t.Context(), visitor(t, s), fails); err != lookup {
 		t.Errorf("Update: %v, want fn's error", err)
 	}
+	runs = 0
 	if _, err := m.Login(t.Context(), visitor(t, s), roam.Login{User: "ann"}, fails); err != lookup || len(records(t, store)) != 1 {
 		t.Errorf("Login: %v with %d records, want fn's error and 1", err, len(records(t, store)))
 	}
+	runs = 0
 	if _, err := m.Login(t.Context(), roam.Token{}, roam.Login{User: "ann"}, fails); err != lookup {
 		t.Errorf("first Login: %v, want fn's error", err)
 	}
@@ -761,6 +770,12 @@ func TestUseIsNotedOncePerWindow(t *testing.T) {
 				}
 				s := start(t, m, "a")
 				tok := visitor(t, s)
+				p.hooks(func(method string) error {
+					if method == "Touch" {
+						time.Sleep(100 * time.Millisecond) // the others come while it is on its way
+					}
+					return nil
+				}, nil)
 				for range 60 { // a minute of pages, each with four parallel calls
 					time.Sleep(time.Second)
 					var wg sync.WaitGroup
@@ -842,6 +857,9 @@ func TestRunWritesTheLastTouchesWhenItStops(t *testing.T) {
 		stop()
 		if err := <-done; err != nil || p.touched.Load() != 1 {
 			t.Errorf("Run: %v, %d touches; want nil, 1", err, p.touched.Load())
+		}
+		if rec, _ := p.Store.Load(t.Context(), s.ID); rec.Seen.Sub(rec.Created) != 10*time.Minute {
+			t.Errorf("seen %v after the start, want 10m", rec.Seen.Sub(rec.Created))
 		}
 	})
 }
@@ -1053,7 +1071,11 @@ func TestRunPrunesWhatEndedLongAgo(t *testing.T) {
 		wantReason(t, "within a day", err, roam.LoggedOut)
 		_, err = m.Get(ctx, visitor(t, idle))
 		wantReason(t, "within a day", err, roam.Idle)
-		time.Sleep(3 * time.Hour)
+		time.Sleep(time.Hour + 70*time.Second) // in batches of a thousand, without a pause
+		if n := len(records(t, store)); n != 1 {
+			t.Errorf("%d records a minute after they were due, want only the one that idled longer", n)
+		}
+		time.Sleep(2 * time.Hour)
 		if n := len(records(t, store)); n != 0 {
 			t.Errorf("%d records left after a day", n)
 		}
@@ -1169,6 +1191,11 @@ func TestRevokeUserEndsEveryLoginThatHadReturned(t *testing.T) {
 			wantReason(t, "a login from before", err, roam.PasswordChanged)
 		}
 		wg.Wait()
+		m.RevokeUser(t.Context(), "ann", roam.PasswordChanged)
+		for _, s := range returned {
+			_, err := m.Get(t.Context(), visitor(t, s))
+			wantReason(t, "a login from before", err, roam.PasswordChanged)
+		}
 	}
 }
 
