@@ -16,19 +16,18 @@ func TestJSONKeepsUnknownFields(t *testing.T) {
 		*pointed
 		Named   `json:"named,omitzero"`
 		Skipped int `json:"-"`
-		Dash    int `json:"-,"`
 		private int
 	}
 	_ = known{}.private
 	for _, c := range []struct{ was, want string }{
-		{``, `{"a":1,"B":"","Deep":2,"-":0}`},
-		{`{}`, `{"a":1,"B":"","Deep":2,"-":0}`},
-		{`null`, `{"a":1,"B":"","Deep":2,"-":0}`},
-		{`[1]`, `{"a":1,"B":"","Deep":2,"-":0}`},
-		{`{"A":9,"b":"old","DEEP":7,"far":8,"-":3}`, `{"a":1,"B":"","Deep":2,"-":0}`},
-		{`{"new": {"x": [1, "}"]}, "a":5, "é\"": null}`, `{"a":1,"B":"","Deep":2,"-":0,"new":{"x": [1, "}"]},"é\"":null}`},
-		{`{"Inner":1,"named":{"Inner":2}}`, `{"a":1,"B":"","Deep":2,"-":0,"Inner":1}`},
-		{`{"Skipped":1,"private":2}`, `{"a":1,"B":"","Deep":2,"-":0,"Skipped":1,"private":2}`},
+		{``, `{"a":1,"B":"","Deep":2}`},
+		{`{}`, `{"a":1,"B":"","Deep":2}`},
+		{`null`, `{"a":1,"B":"","Deep":2}`},
+		{`[1]`, `{"a":1,"B":"","Deep":2}`},
+		{`{"A":9,"b":"old","DEEP":7,"far":8}`, `{"a":1,"B":"","Deep":2}`},
+		{`{"new": {"x": [1, "}"]}, "a":5, "é\"": null}`, `{"a":1,"B":"","Deep":2,"new":{"x": [1, "}"]},"é\"":null}`},
+		{`{"Inner":1,"named":{"Inner":2}}`, `{"a":1,"B":"","Deep":2,"Inner":1}`},
+		{`{"Skipped":1,"private":2}`, `{"a":1,"B":"","Deep":2,"Skipped":1,"private":2}`},
 	} {
 		got, err := JSON{}.Encode(&known{A: 1, embedded: embedded{2}}, []byte(c.was))
 		if err != nil || string(got) != c.want || !json.Valid(got) {

@@ -191,6 +191,8 @@ var planted = []struct {
 	{"LostAnswers/OwnWriteIsFoundAtTheEndOfTheRing", []string{"Writes keep four ids"}},
 	{"LostAnswers/OwnWriteIsFoundInATombstone", []string{"End forgets the write ids"}},
 	{"LostAnswers/ALateArrivalIsFound", []string{"Writes are forgotten"}},
+	{"LostAnswers/AConflictWithOneselfIsNone", []string{"Writes are forgotten"}},
+	{"LostAnswers/AConflictWithOneselfBehindOthersIsNone", []string{"Writes keep four ids"}},
 	{"LostAnswers/ARefusalBehindALateArrivalIsNotBelieved", []string{"Writes are forgotten"}},
 	{"LostAnswers/MovedByOneIsAConflict", []string{"Update stores the version it was given"}},
 	{"LostAnswers/MovedWithinTheRingIsAConflict", []string{"Update stores the version it was given"}},

@@ -18,6 +18,7 @@ type interrupted struct {
 	times     int    // how many writes are lost; at least one
 	lands     bool   // whether they arrive
 	late      bool   // whether the first arrives when the next is sent
+	twice     bool   // whether the first is sent twice on the way, and the second one's answer comes back
 	refused   bool   // whether the one after them is refused
 	deaf      bool   // whether the Load after them fails too
 	meanwhile func() // runs once, after the first of them
@@ -38,6 +39,13 @@ func (s *interrupted) lose(write func(context.Context, roam.Record) (roam.Record
 		return write(ctx, rec)
 	}
 	s.times--
+	if s.twice {
+		write(ctx, rec)
+		if s.meanwhile != nil {
+			s.meanwhile()
+		}
+		return write(ctx, rec)
+	}
 	if s.lands {
 		write(ctx, rec)
 	}
@@ -136,6 +144,10 @@ var lostAnswerLaws = slices.Concat([]law{
 
 	// It arrives while it is sent again, so that the second one conflicts.
 	settle("ALateArrivalIsFound", interrupted{late: true}, 0, "", nil, 1, "start", "mine"),
+
+	// A driver that lost its connection sends it again by itself.
+	settle("AConflictWithOneselfIsNone", interrupted{twice: true}, 0, "", nil, 1, "start", "mine"),
+	settle("AConflictWithOneselfBehindOthersIsNone", interrupted{twice: true}, 7, "", nil, 1, items([]string{"start", "mine"}, 1, 7)...),
 
 	// The store refuses to take it again. That says nothing of the first.
 	settle("ARefusalAfterwardsIsNotBelieved", interrupted{refused: true}, 0, "", nil, 1, "start", "mine"),

@@ -84,7 +84,7 @@ func TestLogShrinksWhenALongReaderHasGone(t *testing.T) {
 		t.Fatalf("got a log of %d bytes: the reader did not hold it", got)
 	}
 	must(t, c.exec("COMMIT"))
-	rec = rewrite(t, s, rec, 2<<20)
+	rewrite(t, s, rec, 2<<20)
 	if got, want := s.queue.conn.frames*frameSize, 2*limit; got > want {
 		t.Errorf("got %d bytes of log in use, want %d at most", got, want)
 	}
