@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -477,7 +478,12 @@ func TestStartThatFailsLeavesNothing(t *testing.T) {
 			if c.o.Dir == "" {
 				c.o.Dir = t.TempDir()
 			}
+			log := &record{}
+			c.o.Logger = slog.New(slog.NewTextHandler(log, nil))
 			f, err := Start(t.Context(), c.o)
+			if strings.Contains(log.String(), "WARN") {
+				t.Errorf("the log says it, too:\n%s", log)
+			}
 			if err == nil {
 				f.Close()
 				t.Fatal("got a farm")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -304,16 +305,16 @@ func (f *Farm) bury(s *server, p *process) {
 	p.life.Close()
 	exit := p.cmd.ProcessState.String()
 	f.mu.Lock()
-	told := p.told
+	told := p.told || !s.ready // who started it waits, and hears why it is not ready
 	if s.proc == p {
 		s.proc, s.ready, s.since, s.exit = nil, false, time.Now(), exit
 	}
 	f.mu.Unlock()
 	if told {
-		f.opts.Logger.Info("server ended", "server", s.name, "pid", p.cmd.Process.Pid, "exit", exit)
+		f.opts.Logger.Info("server ended", "server", s.name, "pid", p.cmd.Process.Pid, "exit", strings.TrimPrefix(exit, "exit "))
 	} else {
 		f.opts.Logger.Warn("server ended by itself and stays down until it is started",
-			"server", s.name, "pid", p.cmd.Process.Pid, "exit", exit, "log", f.logFile(s.name))
+			"server", s.name, "pid", p.cmd.Process.Pid, "exit", strings.TrimPrefix(exit, "exit "), "log", f.logFile(s.name))
 	}
 	close(p.done)
 }
