@@ -172,6 +172,10 @@ func (s *MemStore) All(ctx context.Context) iter.Seq2[Record, error] {
 
 func (s *MemStore) yield(ctx context.Context, want func(Record) bool) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
+		if err := ctx.Err(); err != nil {
+			yield(Record{}, unavailable(err))
+			return
+		}
 		s.mu.Lock()
 		recs := slices.Collect(maps.Values(s.recs))
 		now := stamp()
@@ -180,10 +184,6 @@ func (s *MemStore) yield(ctx context.Context, want func(Record) bool) iter.Seq2[
 			return cmp.Or(b.LoggedIn.Compare(a.LoggedIn), bytes.Compare(a.ID[:], b.ID[:]))
 		})
 		for _, r := range recs {
-			if err := ctx.Err(); err != nil {
-				yield(Record{}, unavailable(err))
-				return
-			}
 			if want(r) && !yield(s.answer(r, now), nil) {
 				return
 			}
