@@ -22,10 +22,11 @@ test: prepare
 	go test $$race -timeout 15m $(TESTFLAGS) $(PACKAGES)
 
 # What the tests need and Go does not bring: a C compiler for the race
-# detector. As root it is installed; otherwise the tests say what they skip.
+# detector. As root it is installed. Some tests need root themselves.
 prepare:
 	@command -v gcc >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	{ apt-get update -q && apt-get install -y -q --no-install-recommends gcc libc6-dev; }; } || true
+	@[ "$$(id -u)" = 0 ] || echo "make test: not root, so these are skipped: a full disk and a read-only file system (store/sqlitestore), a stranger at the control socket (cmd/roam/internal/farm); run it as root to have them"
 
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-clean:"; gofmt -l .; exit 1; }
