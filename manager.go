@@ -286,10 +286,50 @@ func (m *Manager[T]) start(ctx context.Context, in Login, fn func(*T) error) (Se
 	return m.session(tok, h, data), nil
 }
 
-// change is the loop of Update and Login: read, edit, compare and swap. edit
-// gets a copy of the record to change, and returns the token that opens it
-// afterwards.
-func (m *Manager[T]) change(ctx context.Context, tok Token, login string, edit func(*hand, *T) (Token, error)) (Session[T], error) {
+// An edit changes a copy of a record and the data decoded from it, and returns
+// the token that opens the record afterwards.
+type edit[T any] func(*hand, *T) (Token, error)
+
+// A draft is a record as an edit would have it.
+type draft[T any] struct {
+	rec  Record
+	tok  Token
+	data T
+	same bool // the data is as it was
+}
+
+// draft runs an edit on what is in h.
+func (m *Manager[T]) draft(h *hand, edit edit[T]) (d draft[T], err error) {
+	if err := m.decode(&h.rec, &d.data); err != nil {
+		return d, err
+	}
+	before, err := m.encode(&d.data, nil)
+	if err != nil {
+		return d, err
+	}
+	next := &hand{rec: h.rec, read: h.read}
+	if d.tok, err = edit(next, &d.data); err != nil {
+		return d, err
+	}
+	d.rec = next.rec
+	after, err := m.encode(&d.data, nil)
+	if err != nil {
+		return d, err
+	}
+	if d.same = bytes.Equal(before, after); d.same {
+		return d, nil
+	}
+	if !bytes.Equal(before, h.rec.Data) { // the stored form has more than a T, or another order
+		if after, err = m.encode(&d.data, h.rec.Data); err != nil {
+			return d, err
+		}
+	}
+	d.rec.Data = after
+	return d, m.fits(after)
+}
+
+// change is the loop of Update and Login: read, edit, compare and swap.
+func (m *Manager[T]) change(ctx context.Context, tok Token, login string, edit edit[T]) (Session[T], error) {
 	h := tok.hand
 	if h != nil {
 		if _, _, over := h.rec.Over(h.now()); over {
@@ -303,46 +343,21 @@ func (m *Manager[T]) change(ctx context.Context, tok Token, login string, edit f
 				return Session[T]{}, err
 			}
 		}
-		var data T
-		if err := m.decode(&h.rec, &data); err != nil {
-			return Session[T]{}, err
+		d, err := m.draft(h, edit)
+		if h == tok.hand && (err != nil || d.same && login == "") {
+			h = nil // only a swap could tell that the record in hand is old
+			continue
 		}
-		before, err := m.encode(&data, nil)
 		if err != nil {
 			return Session[T]{}, err
 		}
-		next := &hand{rec: h.rec, read: h.read}
-		newTok, err := edit(next, &data)
-		var after []byte
-		if err == nil {
-			after, err = m.encode(&data, nil)
-		}
-		same := bytes.Equal(before, after)
-		if err != nil || same && login == "" {
-			if h == tok.hand { // only a swap could tell that the record in hand is old
-				h = nil
-				continue
-			}
-			if err != nil {
-				return Session[T]{}, err
-			}
+		if d.same && login == "" {
 			m.touch(ctx, &h.rec)
-			return m.session(tok, h, data), nil
+			return m.session(tok, h, d.data), nil
 		}
-		if !same {
-			if !bytes.Equal(before, h.rec.Data) { // the stored form has more than a T, or another order
-				if after, err = m.encode(&data, h.rec.Data); err != nil {
-					return Session[T]{}, err
-				}
-			}
-			if err := m.fits(after); err != nil {
-				return Session[T]{}, err
-			}
-			next.rec.Data = after
-		}
-		written, err := m.write(ctx, next.rec)
+		written, err := m.write(ctx, d.rec)
 		if err == nil {
-			return m.session(newTok, written, data), nil
+			return m.session(d.tok, written, d.data), nil
 		}
 		if !errors.Is(err, ErrConflict) {
 			return Session[T]{}, err

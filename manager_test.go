@@ -582,7 +582,8 @@ func (s swapped) Update(ctx context.Context, r roam.Record) (roam.Record, error)
 
 // The record in hand may be old. Only a swap or a fresh read decides.
 func TestARecordInHandDecidesNothing(t *testing.T) {
-	m := manager(t, roam.NewMemStore(), nil)
+	store := roam.NewMemStore()
+	m := manager(t, store, nil)
 	ctx := t.Context()
 	revoked := login(t, m, roam.Token{}, "ann")
 	m.Revoke(ctx, revoked.ID, roam.Revoked)
@@ -590,6 +591,15 @@ func TestARecordInHandDecidesNothing(t *testing.T) {
 	wantReason(t, "an update that changes nothing", err, roam.Revoked)
 	_, err = m.Update(ctx, revoked.Token, func(*Cart) error { return errLost })
 	wantReason(t, "an update that fails", err, roam.Revoked)
+
+	fat := login(t, manager(t, store, &roam.Options{MaxData: 200}), roam.Token{}, "ann")
+	fat, err = manager(t, store, nil).Update(ctx, fat.Token, put(strings.Repeat("x", 150)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	manager(t, store, nil).Update(ctx, visitor(t, login(t, m, fat.Token, "ann")), func(c *Cart) error { c.Items = nil; return nil })
+	_, err = manager(t, store, &roam.Options{MaxData: 200}).Update(ctx, fat.Token, put(strings.Repeat("x", 100)))
+	wantReason(t, "an update too large for the old data only", err, roam.Rotated)
 
 	old := login(t, m, roam.Token{}, "ann")
 	newer := login(t, m, visitor(t, old), "ann")
