@@ -40,3 +40,24 @@ func TestImportsStandardLibraryOnly(t *testing.T) {
 		}
 	}
 }
+
+// The README's handler is the package example, which the compiler has seen.
+func TestREADMEQuotesTheExample(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body, _ := strings.Cut(string(examples), "func Example() {\n\tmux := http.NewServeMux()\n")
+	body, _, _ = strings.Cut(body, "\n}\n")
+	var quoted strings.Builder
+	for line := range strings.Lines(body) {
+		quoted.WriteString(strings.TrimPrefix(line, "\t"))
+	}
+	if quoted.Len() == 0 || !strings.Contains(string(readme), quoted.String()) {
+		t.Errorf("README.md does not have the body of Example:\n%s", quoted.String())
+	}
+}
