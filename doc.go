@@ -23,9 +23,10 @@
 //	Store       bytes:    memory, SQLite, and more to come
 //
 // Reading and changing are different calls. Get costs one trip to the store
-// and changes nothing but the time of last use. Update runs a function on the data and swaps the result in
-// if nobody else was faster, else runs it again: no locks, no lost update, and
-// requests of one session never wait for each other.
+// and changes nothing but the time of last use. Update runs a function on the
+// data and swaps the result in if nobody else was faster, else runs it again:
+// no locks, no lost update, and requests of one session never wait for each
+// other.
 //
 // # What it promises
 //

@@ -10,9 +10,10 @@ import (
 // are ready to use.
 type Options struct {
 	// IdleTimeout ends a session that has not been used for so long. 0 means
-	// one hour; the least is 10 seconds. Use is noticed at most once per touch window, which is a
-	// twentieth of the timeout and at most a minute, and written within a
-	// second: a session may end that much early, and never late.
+	// one hour; the least is 10 seconds. Use is noticed at most once per touch
+	// window, which is a twentieth of the timeout and at most a minute, and
+	// written within a second: a session may end that much early, and never
+	// late.
 	IdleTimeout time.Duration
 
 	// Lifetime ends a session so long after its login, or after its start if

@@ -174,8 +174,7 @@ func (web *Web[T]) RevealCookie(s Session[T]) *http.Cookie {
 // Client returns the address and user agent that a request came from, looking
 // behind trusted proxies only.
 func (web *Web[T]) Client(r *http.Request) Client {
-	addr, _ := web.origin(r)
-	return Client{Addr: addr, Agent: clip(r.UserAgent(), 256)}
+	return Client{Addr: web.origin(r), Agent: clip(r.UserAgent(), 256)}
 }
 
 // token returns the visitor's token, and marks the response as looking at it.
@@ -190,10 +189,8 @@ func (web *Web[T]) token(w http.ResponseWriter, r *http.Request) (Token, error) 
 	if _, chosen := h["Cache-Control"]; !chosen {
 		h.Set("Cache-Control", "no-store")
 	}
-	if !web.opts.InsecureHTTP {
-		if _, secure := web.origin(r); !secure {
-			return Token{}, fmt.Errorf("%w: it came over plain HTTP from %s; serve TLS, name the balancer in WebOptions.TrustedProxies so that its X-Forwarded-Proto is believed, or for development set InsecureHTTP", ErrRequest, r.RemoteAddr)
-		}
+	if !web.opts.InsecureHTTP && !web.secure(r) {
+		return Token{}, fmt.Errorf("%w: it came over plain HTTP from %s; serve TLS, name the balancer in WebOptions.TrustedProxies so that its X-Forwarded-Proto is believed, or for development set InsecureHTTP", ErrRequest, r.RemoteAddr)
 	}
 	for _, line := range h["Set-Cookie"] {
 		if value, ok := strings.CutPrefix(line, web.opts.Cookie+"="); ok {
@@ -258,22 +255,23 @@ func (web *Web[T]) set(w http.ResponseWriter, c *http.Cookie) {
 	}
 }
 
-// origin returns the client's address, and whether its connection is secure:
-// the first hop that is not a trusted proxy, read from the right of
-// X-Forwarded-For, because what stands further left is the client's own word.
-func (web *Web[T]) origin(r *http.Request) (addr netip.Addr, secure bool) {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
+// secure reports whether a request came by TLS, which a trusted proxy says of
+// the connection that it has ended.
+func (web *Web[T]) secure(r *http.Request) bool {
+	proto := strings.Join(r.Header["X-Forwarded-Proto"], ",")
+	if proto == "" || !web.trusted(peer(r)) {
+		return r.TLS != nil
 	}
-	addr, _ = netip.ParseAddr(host)
-	addr = addr.Unmap().WithZone("")
-	secure = r.TLS != nil
+	return strings.EqualFold(strings.TrimSpace(proto[strings.LastIndexByte(proto, ',')+1:]), "https")
+}
+
+// origin returns the client's address: the first hop that is not a trusted
+// proxy, read from the right of X-Forwarded-For, because what stands further
+// left is the client's own word.
+func (web *Web[T]) origin(r *http.Request) netip.Addr {
+	addr := peer(r)
 	if !web.trusted(addr) {
-		return addr, secure
-	}
-	if proto := strings.Join(r.Header["X-Forwarded-Proto"], ","); proto != "" {
-		secure = strings.EqualFold(strings.TrimSpace(proto[strings.LastIndexByte(proto, ',')+1:]), "https")
+		return addr
 	}
 	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
 	for _, hop := range slices.Backward(hops) {
@@ -290,7 +288,18 @@ func (web *Web[T]) origin(r *http.Request) (addr netip.Addr, secure bool) {
 			break
 		}
 	}
-	return addr, secure
+	return addr
+}
+
+// peer returns the address at the other end of the connection, the zero Addr
+// if it has none.
+func peer(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	addr, _ := netip.ParseAddr(host)
+	return addr.Unmap().WithZone("")
 }
 
 func (web *Web[T]) trusted(addr netip.Addr) bool {

@@ -93,58 +93,41 @@ func (r Run) Losses() []Loss {
 	return losses
 }
 
+// said has the words for each loss: of one, of many, and, if it is often seen,
+// where there is little room.
+var said = map[string]struct{ one, many, short string }{
+	"logged_out":        {"1 logout that nobody asked for", "%s logouts that nobody asked for", "%s logged out"},
+	"cart_items_lost":   {"1 cart item gone", "%s cart items gone", "%s items lost"},
+	"acked_writes_lost": {"1 acknowledged write lost", "%s acknowledged writes lost", "%s writes lost"},
+	"served_after_end":  {"1 request served after the logout", "%s requests served after the logout", "%s served after logout"},
+	"written_after_end": {"1 change made after the logout", "%s changes made after the logout", "%s written after it"},
+	"cart_items_twice":  {"1 cart item too many", "%s cart items too many", ""},
+	"wrong_user":        {"1 page of somebody else", "%s pages of somebody else", ""},
+	"failed_get":        {"1 failed GET", "%s failed GETs", ""},
+	"failed_post beyond in_flight_posts": {"1 failed POST that could have been saved",
+		"%s failed POSTs that could have been saved", ""},
+	"wrong_answers": {"1 answer that made no sense", "%s answers that made no sense", ""},
+	"unaudited":     {"1 account that could not be settled", "%s accounts that could not be settled", ""},
+}
+
 // short says a loss where there is little room.
 func (l Loss) short() string {
-	n := thousands(l.Count)
-	switch l.Name {
-	case "logged_out":
-		return n + " logged out"
-	case "cart_items_lost":
-		return n + " items lost"
-	case "acked_writes_lost":
-		return n + " writes lost"
-	case "served_after_end":
-		return n + " served after logout"
-	case "written_after_end":
-		return n + " written after it"
+	if w := said[l.Name]; w.short != "" {
+		return fmt.Sprintf(w.short, thousands(l.Count))
 	}
 	return l.words()
 }
 
 // words says a loss to people.
 func (l Loss) words() string {
-	one, many, ok := "", "", false
-	switch l.Name {
-	case "logged_out":
-		one, many, ok = "1 logout that nobody asked for", "%s logouts that nobody asked for", true
-	case "cart_items_lost":
-		one, many, ok = "1 cart item gone", "%s cart items gone", true
-	case "acked_writes_lost":
-		one, many, ok = "1 acknowledged write lost", "%s acknowledged writes lost", true
-	case "served_after_end":
-		one, many, ok = "1 request served after the logout", "%s requests served after the logout", true
-	case "written_after_end":
-		one, many, ok = "1 change made after the logout", "%s changes made after the logout", true
-	case "cart_items_twice":
-		one, many, ok = "1 cart item too many", "%s cart items too many", true
-	case "wrong_user":
-		one, many, ok = "1 page of somebody else", "%s pages of somebody else", true
-	case "failed_get":
-		one, many, ok = "1 failed GET", "%s failed GETs", true
-	case "failed_post beyond in_flight_posts":
-		one, many, ok = "1 failed POST that could have been saved", "%s failed POSTs that could have been saved", true
-	case "wrong_answers":
-		one, many, ok = "1 answer that made no sense", "%s answers that made no sense", true
-	case "unaudited":
-		one, many, ok = "1 account that could not be settled", "%s accounts that could not be settled", true
-	}
+	w, ok := said[l.Name]
 	switch {
 	case !ok:
 		return fmt.Sprintf("%s: %d", l.Name, l.Count)
 	case l.Count == 1:
-		return one
+		return w.one
 	}
-	return fmt.Sprintf(many, thousands(l.Count))
+	return fmt.Sprintf(w.many, thousands(l.Count))
 }
 
 // Err returns an error that names what roam lost, nil if it lost nothing or

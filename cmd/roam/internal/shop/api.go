@@ -53,11 +53,7 @@ func (s *Shop) apiSet(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Shop) apiOrders(w http.ResponseWriter, r *http.Request) error {
-	visit, err := s.member(w, r)
-	if err != nil {
-		return err
-	}
-	all, err := s.history(r.Context(), visit)
+	_, all, err := s.history(w, r)
 	if err != nil {
 		return err
 	}

@@ -50,28 +50,28 @@ func (s *Shop) settle(ctx context.Context, visit roam.Session[Visit], placed Ord
 	return err
 }
 
-// history returns the user's orders, newest first. If one of them is still in
-// the cart, a checkout was cut off, for instance because its server was
-// killed: it is settled here.
-func (s *Shop) history(ctx context.Context, visit roam.Session[Visit]) ([]Order, error) {
-	all, err := s.orders.list(ctx, visit.User)
+// history returns the visit of a member and their orders, newest first. If one
+// of them is still in the cart, a checkout was cut off, for instance because its
+// server was killed: it is settled here.
+func (s *Shop) history(w http.ResponseWriter, r *http.Request) (roam.Session[Visit], []Order, error) {
+	visit, err := s.member(w, r)
 	if err != nil {
-		return nil, err
+		return visit, nil, err
+	}
+	all, err := s.orders.list(r.Context(), visit.User)
+	if err != nil {
+		return visit, nil, err
 	}
 	for _, o := range all {
 		if o.ID == visit.Data.Cart.ID {
-			return all, s.settle(ctx, visit, o)
+			return visit, all, s.settle(r.Context(), visit, o)
 		}
 	}
-	return all, nil
+	return visit, all, nil
 }
 
 func (s *Shop) listOrders(w http.ResponseWriter, r *http.Request) error {
-	visit, err := s.member(w, r)
-	if err != nil {
-		return err
-	}
-	all, err := s.history(r.Context(), visit)
+	visit, all, err := s.history(w, r)
 	if err != nil {
 		return err
 	}

@@ -34,14 +34,8 @@ func (s *shopper) audit(ctx context.Context) bool {
 	member := s.user != "" && !s.unsure
 	s.mu.Unlock()
 	if member {
-		orders, as, err := t.orders(ctx, time.Now())
-		if err != nil {
+		if _, err := s.fileOrders(ctx); err != nil {
 			return false
-		}
-		if as != "" {
-			s.mu.Lock()
-			s.file(orders)
-			s.mu.Unlock()
 		}
 	}
 
@@ -88,16 +82,22 @@ func (s *shopper) auditOrders(ctx context.Context) bool {
 	// Where each server knows only its own sessions, the right one has to be
 	// met by chance.
 	for range 2 * max(1, len(s.c.opts.Servers)) {
-		orders, as, err := t.orders(ctx, time.Now())
-		if err != nil {
-			return false
-		}
-		if as != "" {
-			s.mu.Lock()
-			s.file(orders)
-			s.mu.Unlock()
-			return true
+		if seen, err := s.fileOrders(ctx); seen || err != nil {
+			return seen
 		}
 	}
 	return false
+}
+
+// fileOrders looks at the orders and files them, if the site knows somebody to
+// show them to.
+func (s *shopper) fileOrders(ctx context.Context) (seen bool, err error) {
+	orders, as, err := s.tabs[0].orders(ctx, time.Now())
+	if err != nil || as == "" {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.file(orders)
+	return true, nil
 }
