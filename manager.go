@@ -19,6 +19,7 @@ type Manager[T any] struct {
 	store Store
 	opts  Options
 	use   use
+	past  past
 }
 
 // New returns a manager, or an error if the options contradict each other. A
@@ -31,7 +32,9 @@ func New[T any](store Store, opts *Options) (*Manager[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Manager[T]{store: store, opts: resolved}, nil
+	m := &Manager[T]{store: store, opts: resolved}
+	m.past.turn = make(chan struct{}, 1)
+	return m, nil
 }
 
 // Get returns the session of tok. The zero Token has the zero Session, and no
@@ -46,7 +49,7 @@ func (m *Manager[T]) Get(ctx context.Context, tok Token) (Session[T], error) {
 		return Session[T]{}, err
 	}
 	var data T
-	if err := m.decode(&h.rec, &data); err != nil {
+	if _, err := m.decode(&h.rec, &data); err != nil {
 		return Session[T]{}, err
 	}
 	m.touch(ctx, &h.rec)
@@ -170,7 +173,7 @@ func (m *Manager[T]) List(ctx context.Context, user string) iter.Seq2[Session[T]
 				continue
 			}
 			var data T
-			err := m.decode(&rec, &data) // one that cannot be decoded is listed all the same
+			_, err := m.decode(&rec, &data) // one that cannot be decoded is listed all the same
 			if !yield(m.session(Token{id: rec.ID}, &hand{rec: rec}, data), err) {
 				return
 			}
@@ -202,7 +205,7 @@ func (m *Manager[T]) RevokeOwn(ctx context.Context, tok Token, id ID, why Reason
 	if err != nil {
 		return err
 	}
-	other, err := m.read(ctx, id)
+	other, err := m.read(ctx, id, Want{})
 	if errors.Is(err, ErrNotFound) || err == nil && (h.rec.User == "" || other.rec.User != h.rec.User) {
 		return &EndedError{ID: id, Reason: Missing}
 	}
@@ -232,6 +235,7 @@ func (m *Manager[T]) RevokeUser(ctx context.Context, user string, why Reason, ex
 		return err
 	})
 	if n > 0 {
+		m.follow(ctx) // to know which; if it fails Run tries again within a second
 		m.log(ctx, "revoked user", ID{}, user, slog.String("reason", string(why)), slog.Int("sessions", n))
 	}
 	return n, err
@@ -300,7 +304,8 @@ type draft[T any] struct {
 
 // draft runs an edit on what is in h.
 func (m *Manager[T]) draft(h *hand, edit edit[T]) (d draft[T], err error) {
-	if err := m.decode(&h.rec, &d.data); err != nil {
+	stored, err := m.decode(&h.rec, &d.data)
+	if err != nil {
 		return d, err
 	}
 	before, err := m.encode(&d.data, nil)
@@ -319,8 +324,8 @@ func (m *Manager[T]) draft(h *hand, edit edit[T]) (d draft[T], err error) {
 	if d.same = bytes.Equal(before, after); d.same {
 		return d, nil
 	}
-	if !bytes.Equal(before, h.rec.Data) { // the stored form has more than a T, or another order
-		if after, err = m.encode(&d.data, h.rec.Data); err != nil {
+	if !bytes.Equal(before, stored) { // the stored form has more than a T, or another order
+		if after, err = m.encode(&d.data, stored); err != nil {
 			return d, err
 		}
 	}
@@ -397,7 +402,7 @@ func (m *Manager[T]) load(ctx context.Context, tok Token, login string) (*hand, 
 	if tok.IsZero() {
 		return nil, &EndedError{Reason: Missing}
 	}
-	h, err := m.read(ctx, tok.id)
+	h, err := m.read(ctx, tok.id, Want{})
 	if errors.Is(err, ErrNotFound) {
 		return nil, &EndedError{ID: tok.id, Reason: Missing}
 	}
@@ -410,13 +415,24 @@ func (m *Manager[T]) load(ctx context.Context, tok Token, login string) (*hand, 
 	return h, nil
 }
 
-// read loads a record, and makes sure that the answer is to this question.
-func (m *Manager[T]) read(ctx context.Context, id ID) (*hand, error) {
-	rec, err := m.store.Load(ctx, id)
-	if err == nil && rec.ID != id {
-		err = fmt.Errorf("asked for session %v, the store answered with %v", id, rec.ID)
+// read loads a record, and makes sure that the answer is to this question and
+// of the store's present epoch. That there is no record counts only then, too.
+func (m *Manager[T]) read(ctx context.Context, id ID, want Want) (*hand, error) {
+	for {
+		rec, err := m.store.Load(ctx, id, want)
+		h := &hand{rec, time.Now()}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return h, err
+		}
+		if err == nil && rec.ID != id {
+			return h, fmt.Errorf("asked for session %v, the store answered with %v", id, rec.ID)
+		}
+		if counts, stale := m.enter(ctx, rec.Epoch); counts {
+			return h, err
+		} else if stale != nil {
+			return h, stale
+		}
 	}
-	return &hand{rec, time.Now()}, err
 }
 
 // admit says whether tok opens the record as it is.
@@ -459,14 +475,23 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 	var lost error // the answer of a send that may have landed
 	for range writeTries {
 		written, err := send(ctx, next)
+		if err == nil {
+			if written.ID != rec.ID {
+				return nil, unknown(fmt.Errorf("wrote session %v, the store answered with %v", rec.ID, written.ID))
+			}
+			var counts bool
+			if counts, err = m.enter(ctx, written.Epoch); counts {
+				m.past.wrote(&written, id)
+				return &hand{written, time.Now()}, nil
+			}
+			// Written to a store that has been replaced, or to its heir before
+			// the recent ends were asserted: what it says now decides.
+			err = errors.Join(errEpoch, err)
+		}
 		conflict := errors.Is(err, ErrConflict)
 		switch {
-		case err == nil && written.ID != rec.ID:
-			return nil, unknown(fmt.Errorf("wrote session %v, the store answered with %v", rec.ID, written.ID))
-		case err == nil:
-			return &hand{written, time.Now()}, nil
 		case conflict:
-		case errors.Is(err, ErrUnavailable) && lost == nil:
+		case errors.Is(err, ErrUnavailable) && lost == nil && !errors.Is(err, errEpoch):
 			return nil, err
 		default:
 			lost = err
@@ -474,7 +499,7 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 		if lost != nil && ctx.Err() != nil { // nobody waits for the answer any more
 			break
 		}
-		h, err := m.read(ctx, rec.ID)
+		h, err := m.read(ctx, rec.ID, Want{Durable: lost != nil})
 		switch moved := h.rec.Version - rec.Version; {
 		case errors.Is(err, ErrNotFound) && rec.Version == 0:
 		case errors.Is(err, ErrNotFound):
@@ -484,10 +509,12 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 		case err != nil:
 			return nil, unknown(errors.Join(lost, err))
 		case h.rec.Writes.Has(id) && moved == 1:
+			m.past.wrote(&h.rec, id)
 			return h, nil
 		case h.rec.Writes.Has(id): // and others came after it: we answer with what we wrote
 			next.Version, next.Created, next.Seen = rec.Version+1, h.rec.Created, h.rec.Seen
 			next.Now, next.Epoch = h.rec.Now, h.rec.Epoch
+			m.past.wrote(&next, id)
 			return &hand{next, h.read}, nil
 		case moved == 0 && !conflict:
 		case moved <= uint64(len(rec.Writes)) || lost == nil:
@@ -502,11 +529,14 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 	return nil, unknown(lost)
 }
 
+var errEpoch = errors.New("roam: written as the store's epoch changed")
+
 // end ends a session, even if the request that asked for it is cancelled
 // meanwhile: a logout is not undone by a closed browser window.
 func (m *Manager[T]) end(ctx context.Context, id ID, why Reason) error {
 	err := m.insist(ctx, func(ctx context.Context) error { return m.store.End(ctx, id, why) })
 	if err == nil {
+		m.past.ended(End{ID: id, Why: why})
 		m.log(ctx, "ended", id, "", slog.String("reason", string(why)))
 	}
 	return err
@@ -571,11 +601,19 @@ func (m *Manager[T]) session(tok Token, h *hand, data T) Session[T] {
 	return s
 }
 
-func (m *Manager[T]) decode(rec *Record, data *T) error {
-	if err := m.opts.Codec.Decode(rec.Data, data); err != nil {
-		return fmt.Errorf("%w: session %v as %T: %w", ErrUndecodable, rec.ID, *data, err)
+// decode also returns the stored form of the data, upgraded if need be.
+func (m *Manager[T]) decode(rec *Record, data *T) (stored []byte, err error) {
+	stored = rec.Data
+	if m.opts.Upgrade != nil && len(stored) > 0 {
+		stored, err = m.opts.Upgrade(bytes.Clone(stored))
 	}
-	return nil
+	if err == nil {
+		err = m.opts.Codec.Decode(stored, data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: session %v as %T: %w", ErrUndecodable, rec.ID, *data, err)
+	}
+	return stored, nil
 }
 
 func (m *Manager[T]) encode(data *T, was []byte) ([]byte, error) {

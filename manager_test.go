@@ -131,8 +131,8 @@ func (p *probe) around(method string, n *atomic.Int64, call func() error) error 
 	return err
 }
 
-func (p *probe) Load(ctx context.Context, id roam.ID) (rec roam.Record, err error) {
-	err = p.around("Load", &p.loads, func() error { rec, err = p.Store.Load(ctx, id); return err })
+func (p *probe) Load(ctx context.Context, id roam.ID, want roam.Want) (rec roam.Record, err error) {
+	err = p.around("Load", &p.loads, func() error { rec, err = p.Store.Load(ctx, id, want); return err })
 	return rec, err
 }
 
@@ -563,8 +563,8 @@ type crossed struct {
 	id roam.ID
 }
 
-func (c crossed) Load(ctx context.Context, _ roam.ID) (roam.Record, error) {
-	return c.Store.Load(ctx, c.id)
+func (c crossed) Load(ctx context.Context, _ roam.ID, want roam.Want) (roam.Record, error) {
+	return c.Store.Load(ctx, c.id, want)
 }
 
 // swapped answers every Update with another session's record.
@@ -575,7 +575,7 @@ type swapped struct {
 
 func (s swapped) Update(ctx context.Context, r roam.Record) (roam.Record, error) {
 	s.Store.Update(ctx, r)
-	return s.Store.Load(ctx, s.id)
+	return s.Store.Load(ctx, s.id, roam.Want{})
 }
 
 // Law 5.
@@ -806,7 +806,7 @@ func TestUseIsNotedOncePerWindow(t *testing.T) {
 				if err := <-done; err != nil {
 					t.Error(err)
 				}
-				rec, _ := p.Store.Load(t.Context(), s.ID)
+				rec, _ := p.Store.Load(t.Context(), s.ID, roam.Want{})
 				if rec.Version != 1 || rec.Seen.Sub(rec.Created) < 55*time.Second {
 					t.Errorf("version %d, seen %v after the start; want 1, about a minute", rec.Version, rec.Seen.Sub(rec.Created))
 				}
@@ -868,7 +868,7 @@ func TestRunWritesTheLastTouchesWhenItStops(t *testing.T) {
 		if err := <-done; err != nil || p.touched.Load() != 1 {
 			t.Errorf("Run: %v, %d touches; want nil, 1", err, p.touched.Load())
 		}
-		if rec, _ := p.Store.Load(t.Context(), s.ID); rec.Seen.Sub(rec.Created) != 10*time.Minute {
+		if rec, _ := p.Store.Load(t.Context(), s.ID, roam.Want{}); rec.Seen.Sub(rec.Created) != 10*time.Minute {
 			t.Errorf("seen %v after the start, want 10m", rec.Seen.Sub(rec.Created))
 		}
 	})
@@ -895,7 +895,7 @@ func TestTouchesOutliveAnOutage(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		stop()
 		<-done
-		rec, _ := p.Store.Load(t.Context(), s.ID)
+		rec, _ := p.Store.Load(t.Context(), s.ID, roam.Want{})
 		if got := rec.Seen.Sub(rec.Created).Round(time.Second); got != 30*time.Minute {
 			t.Errorf("seen %v after the start, want 30m: when it was used, not when it was written", got)
 		}

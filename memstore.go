@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -20,6 +21,9 @@ type MemStore struct {
 	epoch uint64
 	mu    sync.Mutex
 	recs  map[ID]Record
+
+	log     []End
+	dropped int // entries that were at the front of log once
 }
 
 // NewMemStore returns an empty MemStore.
@@ -48,7 +52,7 @@ func (s *MemStore) keep(r Record, now time.Time) Record {
 }
 
 // Load implements [Store].
-func (s *MemStore) Load(ctx context.Context, id ID) (Record, error) {
+func (s *MemStore) Load(ctx context.Context, id ID, _ Want) (Record, error) {
 	if err := ctx.Err(); err != nil {
 		return Record{}, unavailable(err)
 	}
@@ -56,7 +60,7 @@ func (s *MemStore) Load(ctx context.Context, id ID) (Record, error) {
 	defer s.mu.Unlock()
 	r, ok := s.recs[id]
 	if !ok {
-		return Record{}, ErrNotFound
+		return s.answer(Record{}, stamp()), ErrNotFound
 	}
 	return s.answer(r, stamp()), nil
 }
@@ -96,6 +100,9 @@ func (s *MemStore) Update(ctx context.Context, rec Record) (Record, error) {
 	rec.Seen = later(old.Seen, now)
 	rec.LoggedIn = rec.LoggedIn.UTC().Truncate(time.Microsecond)
 	rec.Ended, rec.Why = time.Time{}, ""
+	if rec.Proof != old.Proof || rec.Level != old.Level {
+		s.log = append(s.log, End{ID: rec.ID, Version: rec.Version, At: now})
+	}
 	return s.keep(rec, now), nil
 }
 
@@ -142,6 +149,7 @@ func (s *MemStore) end(id ID, why Reason) bool {
 	r.Ended, r.Why = stamp(), why
 	r.Data, r.Level, r.From = nil, 0, Client{}
 	s.recs[id] = r
+	s.log = append(s.log, End{id, r.Version, why, r.Ended})
 	return true
 }
 
@@ -158,6 +166,26 @@ func (s *MemStore) EndUser(ctx context.Context, user string, why Reason, except 
 		}
 	}
 	return n, nil
+}
+
+// Ends implements [Store].
+func (s *MemStore) Ends(ctx context.Context, after Cursor) (Log, error) {
+	if err := ctx.Err(); err != nil {
+		return Log{}, unavailable(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var epoch uint64
+	var read int
+	if _, err := fmt.Sscanf(string(after), "%d/%d", &epoch, &read); err != nil || epoch != s.epoch {
+		read = 0
+	}
+	return Log{
+		Ends:  slices.Clone(s.log[min(max(read-s.dropped, 0), len(s.log)):]),
+		Next:  Cursor(fmt.Sprintf("%d/%d", s.epoch, s.dropped+len(s.log))),
+		Now:   stamp(),
+		Epoch: s.epoch,
+	}, nil
 }
 
 // List implements [Store].
@@ -198,6 +226,9 @@ func (s *MemStore) Prune(ctx context.Context, keep time.Duration, max int) (n in
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for now := stamp(); len(s.log) > 0 && now.Sub(s.log[0].At) > LogKept; s.dropped++ {
+		s.log = s.log[1:]
+	}
 	before := stamp().Add(-keep)
 	for id, r := range s.recs {
 		if _, at, over := r.Over(before); over && !at.After(before) && n < max {

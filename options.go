@@ -42,6 +42,19 @@ type Options struct {
 	// that only a newer version of the program knows.
 	Codec Codec
 
+	// Upgrade brings data that an older version of the program stored into
+	// the form that this one decodes. It is given all stored data before it
+	// is decoded, in the form of Codec, and returns it as it is if there is
+	// nothing to do. It may change and keep its argument. The record itself
+	// is written with the next Update. nil means that every version decodes
+	// the data of every other.
+	//
+	// While two versions of a program run beside each other, or when the
+	// newer one is taken back, the older one reads what the newer one wrote.
+	// So give T new fields rather than old ones a new meaning, and fill both
+	// until nothing runs that knows only the old ones.
+	Upgrade func(stored []byte) ([]byte, error)
+
 	// Logger gets one line per event of a session's life: started, logged
 	// in, ended, refused; at level Warn what an operator should look into.
 	// nil means no log. No line ever has a secret or session data.

@@ -30,9 +30,10 @@ import (
 // has returned.
 type Store interface {
 	// Load returns the record with this ID: living, expired, or ended, in
-	// which case only the fields of a tombstone are set. It returns
-	// ErrNotFound if there is none.
-	Load(ctx context.Context, id ID) (Record, error)
+	// which case only the fields of a tombstone are set. If there is none it
+	// returns ErrNotFound, and a Record with just Now and Epoch. want says how
+	// new the answer must be.
+	Load(ctx context.Context, id ID, want Want) (Record, error)
 
 	// Insert adds rec with Version 1. It stamps Created, Seen and, if there
 	// is a User, LoggedIn, and returns the record as stored. It returns
@@ -59,6 +60,14 @@ type Store interface {
 	// how many it ended. The empty user has none.
 	EndUser(ctx context.Context, user string, why Reason, except ...ID) (int, error)
 
+	// Ends returns what the log has after the cursor: each record that ended,
+	// was rotated by a login or got another level, durably, in the same
+	// moment as the change itself. No entry is ever behind a cursor that was
+	// returned before it could be seen, in whatever order transactions commit;
+	// an entry may come twice. The log goes back at least [LogKept]; the empty
+	// cursor, and one of another epoch, begin where it begins.
+	Ends(ctx context.Context, after Cursor) (Log, error)
+
 	// List yields the user's records that have no tombstone, newest LoggedIn
 	// first, then by ID. The empty user has none. Other methods may be called
 	// while it is iterated.
@@ -69,8 +78,51 @@ type Store interface {
 	All(ctx context.Context) iter.Seq2[Record, error]
 
 	// Prune removes at most max records that have been over for at least
-	// keep, and returns how many it removed.
+	// keep, and returns how many it removed. It also forgets what is in the
+	// log for longer than [LogKept].
 	Prune(ctx context.Context, keep time.Duration, max int) (int, error)
+}
+
+// A Want says how new the answer to a Load must be. The zero Want is the newest
+// record that the store has acknowledged.
+type Want struct {
+	// Version, if it is not 0, lets a copy answer that may be behind, such as
+	// a replica, if its record has at least this version, and is of this
+	// epoch or a later one.
+	Version, Epoch uint64
+
+	// Durable asks that what the answer shows is as durable as a write that
+	// was acknowledged. A store whose commits can be seen before they are
+	// durable, because somebody stopped one that waited for its replica,
+	// makes sure of it first.
+	Durable bool
+}
+
+// LogKept is how long a store's log of ends goes back at least. It is longer
+// than anyone may rely on a log that was read before, by far.
+const LogKept = 10 * time.Minute
+
+// A Cursor is a place in a store's log, and means something to that store only.
+type Cursor string
+
+// A Log is a part of a store's log of ends.
+type Log struct {
+	Ends []End
+	Next Cursor // where to go on reading
+
+	// Now and Epoch are the store's clock and epoch when it was read.
+	Now   time.Time
+	Epoch uint64
+}
+
+// An End says that a record is another one since a time: what was known of its
+// versions before Version no longer holds. Why is empty if the session lives on,
+// with a new secret or another level.
+type End struct {
+	ID      ID
+	Version uint64
+	Why     Reason
+	At      time.Time
 }
 
 // A Record is a session as a store keeps it.

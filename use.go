@@ -105,13 +105,16 @@ func (m *Manager[T]) flush(ctx context.Context, touches []Touch) bool {
 }
 
 // Run does the manager's work in the background until ctx is done, and then
-// returns nil: it writes touches once a second in one batch, and prunes what
-// ended longer than Options.Retain ago. Start it once:
+// returns nil. It writes touches once a second in one batch; it follows the
+// store's log of ends, so that it can assert them again if the store loses
+// them, and looks for lost writes; and it prunes what ended longer than
+// Options.Retain ago. Start it once:
 //
 //	go sessions.Run(ctx)
 //
-// Without it touches are written by the requests that cause them, and nothing
-// is pruned; all else is the same.
+// Without it touches are written by the requests that cause them, this server
+// asserts again only what it ended itself, and nothing is pruned; all else is
+// the same.
 func (m *Manager[T]) Run(ctx context.Context) error {
 	m.use.mu.Lock()
 	if m.use.running {
@@ -124,9 +127,11 @@ func (m *Manager[T]) Run(ctx context.Context) error {
 	tick := time.NewTicker(touchEvery)
 	defer tick.Stop()
 	prune := time.Now().Add(pruneEvery)
+	following := true
 	for {
 		select {
 		case <-tick.C:
+			following = m.lookBack(ctx, following)
 			m.flushPending(ctx)
 			// A full batch means that there is more: it goes on with the next
 			// tick, so that touches never wait for it.
@@ -141,6 +146,24 @@ func (m *Manager[T]) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// lookBack follows the log of ends, and reports whether it could. What changes
+// in that is logged.
+func (m *Manager[T]) lookBack(ctx context.Context, could bool) bool {
+	call, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	err := m.follow(call)
+	if err == nil {
+		err = m.reconcile(call)
+	}
+	switch can := err == nil; {
+	case can && !could:
+		m.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "session: the store answers again")
+	case !can && could && ctx.Err() == nil:
+		m.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "session: the store does not answer", slog.Any("error", err))
+	}
+	return err == nil
 }
 
 // flushPending writes the pending touches, and keeps those that could not be

@@ -38,7 +38,7 @@ func Bench(b *testing.B, open func(tb testing.TB) roam.Store) {
 		s := open(b)
 		recs := fill(b, s, 1000)
 		for i := 0; b.Loop(); i++ {
-			if _, err := s.Load(ctx, recs[i%len(recs)].ID); err != nil {
+			if _, err := s.Load(ctx, recs[i%len(recs)].ID, roam.Want{}); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -49,7 +49,7 @@ func Bench(b *testing.B, open func(tb testing.TB) roam.Store) {
 		var next atomic.Int64
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				if _, err := s.Load(ctx, recs[int(next.Add(1))%len(recs)].ID); err != nil {
+				if _, err := s.Load(ctx, recs[int(next.Add(1))%len(recs)].ID, roam.Want{}); err != nil {
 					b.Error(err)
 				}
 			}
@@ -99,7 +99,7 @@ func Bench(b *testing.B, open func(tb testing.TB) roam.Store) {
 				for {
 					next, err := s.Update(ctx, have)
 					if errors.Is(err, roam.ErrConflict) {
-						if have, err = s.Load(ctx, rec.ID); err == nil {
+						if have, err = s.Load(ctx, rec.ID, roam.Want{}); err == nil {
 							continue
 						}
 					}

@@ -31,7 +31,7 @@ var cancelledLaws = []law{
 		}
 		fresh := record("ann")
 		for method, call := range map[string]func() error{
-			"Load":    func() error { _, err := t.store.Load(ctx, a.ID); return err },
+			"Load":    func() error { _, err := t.store.Load(ctx, a.ID, roam.Want{}); return err },
 			"Insert":  func() error { _, err := t.store.Insert(ctx, fresh); return err },
 			"Update":  func() error { _, err := t.store.Update(ctx, edit(a, "x")); return err },
 			"Touch":   func() error { return t.store.Touch(ctx, []roam.Touch{{ID: b.ID, At: now}}) },

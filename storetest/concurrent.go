@@ -66,7 +66,7 @@ var concurrentLaws = []law{
 					t.Errorf("Update %d, while only touches ran beside it: %v", k, err)
 					return
 				}
-				got, err := t.store.Load(t.Context(), rec.ID)
+				got, err := t.store.Load(t.Context(), rec.ID, roam.Want{})
 				if err != nil || string(got.Data) != data || got.Version != next.Version || got.Writes != next.Writes {
 					t.Errorf("a touch took back update %d: version %d with data %s, error %v", k, got.Version, abridge(got.Data), err)
 					return
@@ -93,7 +93,7 @@ var concurrentLaws = []law{
 							t.Errorf("an update landed that began after End had returned")
 						}
 						if errors.Is(err, roam.ErrConflict) {
-							next, err = t.store.Load(t.Context(), rec.ID)
+							next, err = t.store.Load(t.Context(), rec.ID, roam.Want{})
 						}
 						if err != nil {
 							t.Errorf("Update or Load: %v", err)
@@ -118,12 +118,12 @@ var concurrentLaws = []law{
 						_, err = t.store.EndUser(t.Context(), "ann", roam.LoggedOut)
 					}
 					dead.Store(true)
-					tomb, loadErr := t.store.Load(t.Context(), rec.ID)
+					tomb, loadErr := t.store.Load(t.Context(), rec.ID, roam.Want{})
 					if err != nil || loadErr != nil || tomb.Ended.IsZero() {
 						t.Errorf("after End returned %v: Ended is %v, error %v", err, tomb.Ended, loadErr)
 					}
 					for range 3 {
-						if again, err := t.store.Load(t.Context(), rec.ID); err != nil || differ(again, tomb) != "" {
+						if again, err := t.store.Load(t.Context(), rec.ID, roam.Want{}); err != nil || differ(again, tomb) != "" {
 							t.Errorf("a tombstone changed: %s, error %v", differ(again, tomb), err)
 						}
 					}
@@ -162,7 +162,7 @@ var concurrentLaws = []law{
 					}
 				case 3, 4:
 					var rec roam.Record
-					if rec, err = t.store.Load(ctx, pick(r)); err == nil {
+					if rec, err = t.store.Load(ctx, pick(r), roam.Want{}); err == nil {
 						_, err = t.store.Update(ctx, edit(rec, "x"))
 					}
 				case 5:

@@ -71,9 +71,9 @@ func (c *Counting) count(method string) {
 }
 
 // Load implements [roam.Store].
-func (c *Counting) Load(ctx context.Context, id roam.ID) (roam.Record, error) {
+func (c *Counting) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Record, error) {
 	c.count("Load")
-	return c.Store.Load(ctx, id)
+	return c.Store.Load(ctx, id, want)
 }
 
 // Insert implements [roam.Store].

@@ -166,8 +166,8 @@ func send[A any](f *Faulty, ctx context.Context, write bool, do func(context.Con
 }
 
 // Load implements [roam.Store].
-func (f *Faulty) Load(ctx context.Context, id roam.ID) (roam.Record, error) {
-	return send(f, ctx, false, func(ctx context.Context) (roam.Record, error) { return f.Store.Load(ctx, id) })
+func (f *Faulty) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Record, error) {
+	return send(f, ctx, false, func(ctx context.Context) (roam.Record, error) { return f.Store.Load(ctx, id, want) })
 }
 
 // Insert implements [roam.Store].

@@ -194,7 +194,7 @@ func (c *chronicle) live(ctx context.Context, client int, store roam.Store, sess
 		switch n := r.IntN(100); {
 		case n < 35:
 			in.method = "Load"
-			got, err = c.note(client, in, func() (roam.Record, error) { return store.Load(ctx, sessions[k]) })
+			got, err = c.note(client, in, func() (roam.Record, error) { return store.Load(ctx, sessions[k], roam.Want{}) })
 		case n < 45 || known[k].Version == 0:
 			in.method, in.write = "Insert", rec.Writes[0]
 			got, err = c.note(client, in, func() (roam.Record, error) { return store.Insert(ctx, rec) })

@@ -67,12 +67,12 @@ func (s *interrupted) Update(ctx context.Context, rec roam.Record) (roam.Record,
 	return s.lose(s.Store.Update, ctx, rec)
 }
 
-func (s *interrupted) Load(ctx context.Context, id roam.ID) (roam.Record, error) {
+func (s *interrupted) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Record, error) {
 	if s.deaf && s.times == 0 {
 		s.deaf = false
 		return roam.Record{}, roam.ErrUnavailable
 	}
-	return s.Store.Load(ctx, id)
+	return s.Store.Load(ctx, id, want)
 }
 
 // settle runs one update whose answer is lost, and checks what becomes of it:

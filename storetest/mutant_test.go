@@ -213,7 +213,7 @@ func (s *mutant) gap() {
 	}
 }
 
-func (s *mutant) Load(ctx context.Context, id roam.ID) (roam.Record, error) {
+func (s *mutant) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Record, error) {
 	if err := s.stop(ctx, false); err != nil {
 		return roam.Record{}, err
 	}

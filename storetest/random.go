@@ -305,7 +305,7 @@ func (p *play) lookBoth(k int) {
 // look loads a record, the zero Record if there is none.
 func (t *twin) look(id roam.ID) roam.Record {
 	t.Helper()
-	rec, err := t.store.Load(t.Context(), id)
+	rec, err := t.store.Load(t.Context(), id, roam.Want{})
 	if err != nil && !errors.Is(err, roam.ErrNotFound) {
 		t.Fatalf("%s: Load: %v", t.name, err)
 	}

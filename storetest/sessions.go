@@ -635,7 +635,7 @@ func (t *tester) logoutRace(ms [3]*roam.Manager[cart], seed uint64) {
 		t.Errorf("%v", err)
 		return
 	}
-	rec, err := t.store.Load(ctx, s.ID)
+	rec, err := t.store.Load(ctx, s.ID, roam.Want{})
 	if err != nil {
 		t.Errorf("Load: %v", err)
 		return
@@ -672,7 +672,7 @@ func (t *tester) logoutRace(ms [3]*roam.Manager[cart], seed uint64) {
 	})
 	_, err = ms[1].Get(ctx, tok)
 	t.ended("a session after its logout", err, roam.LoggedOut)
-	if dead, err := t.store.Load(ctx, s.ID); err != nil || dead.Ended.IsZero() || dead.Data != nil {
+	if dead, err := t.store.Load(ctx, s.ID, roam.Want{}); err != nil || dead.Ended.IsZero() || dead.Data != nil {
 		t.Errorf("after a logout the record has Ended %v and data %s, error %v", dead.Ended, abridge(dead.Data), err)
 	}
 }

@@ -42,8 +42,8 @@ func (s *Skewed) shiftAll(seq iter.Seq2[roam.Record, error]) iter.Seq2[roam.Reco
 }
 
 // Load implements [roam.Store].
-func (s *Skewed) Load(ctx context.Context, id roam.ID) (roam.Record, error) {
-	rec, err := s.Store.Load(ctx, id)
+func (s *Skewed) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Record, error) {
+	rec, err := s.Store.Load(ctx, id, want)
 	return s.shift(rec, s.By), err
 }
 

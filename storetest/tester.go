@@ -104,7 +104,7 @@ func (t *tester) insertOver(rec roam.Record) roam.Record {
 
 func (t *tester) load(id roam.ID) roam.Record {
 	t.Helper()
-	got, err := t.store.Load(t.Context(), id)
+	got, err := t.store.Load(t.Context(), id, roam.Want{})
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}
@@ -189,7 +189,7 @@ func (t *tester) conflicts(what string, rec roam.Record) {
 // gone fails unless there is no record with this ID.
 func (t *tester) gone(id roam.ID) {
 	t.Helper()
-	if rec, err := t.store.Load(t.Context(), id); !errors.Is(err, roam.ErrNotFound) {
+	if rec, err := t.store.Load(t.Context(), id, roam.Want{}); !errors.Is(err, roam.ErrNotFound) {
 		t.Errorf("Load: error %v and version %d, want ErrNotFound", err, rec.Version)
 	}
 }

@@ -18,8 +18,8 @@ func TestCountingCountsEveryMethod(t *testing.T) {
 	}
 	ctx, rec := t.Context(), record("ann")
 	c.Insert(ctx, rec)
-	c.Load(ctx, rec.ID)
-	c.Load(ctx, rec.ID)
+	c.Load(ctx, rec.ID, roam.Want{})
+	c.Load(ctx, rec.ID, roam.Want{})
 	c.Update(ctx, rec)
 	c.Touch(ctx, nil)
 	c.End(ctx, rec.ID, roam.Revoked)
@@ -86,7 +86,7 @@ func TestFaultsAreWhatTheySay(t *testing.T) {
 			store := &Counting{Store: roam.NewMemStore()}
 			net := &Faulty{Store: store, Faults: tt.faults}
 			rec := record("ann")
-			has := func() bool { _, err := store.Store.Load(t.Context(), rec.ID); return err == nil }
+			has := func() bool { _, err := store.Store.Load(t.Context(), rec.ID, roam.Want{}); return err == nil }
 			if _, err := net.Insert(t.Context(), rec); !errors.Is(err, tt.want) || errors.Is(err, roam.ErrUnavailable) != (tt.want == roam.ErrUnavailable) {
 				t.Errorf("Insert: error %v, want %v", err, tt.want)
 			}
@@ -103,7 +103,7 @@ func TestFaultsAreWhatTheySay(t *testing.T) {
 			if got, want := store.Calls("Insert"), map[string]int{"LostAnswer": 1, "Late": 1, "Repeated": 2}[name]; got != want {
 				t.Errorf("%d inserts arrived, want %d", got, want)
 			}
-			if _, err := net.Load(t.Context(), rec.ID); (err == nil) != tt.healed || errors.Is(err, errLost) {
+			if _, err := net.Load(t.Context(), rec.ID, roam.Want{}); (err == nil) != tt.healed || errors.Is(err, errLost) {
 				t.Errorf("Load after Heal: %v", err)
 			}
 		})
@@ -132,7 +132,7 @@ func TestACancelledCallStopsWaiting(t *testing.T) {
 	net := &Faulty{Store: roam.NewMemStore(), Faults: Faults{Delay: 1000 * time.Hour}}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := net.Load(ctx, newID()); !errors.Is(err, roam.ErrUnavailable) {
+	if _, err := net.Load(ctx, newID(), roam.Want{}); !errors.Is(err, roam.ErrUnavailable) {
 		t.Errorf("Load: error %v, want ErrUnavailable", err)
 	}
 }
@@ -145,7 +145,7 @@ func TestALateRequestIsWhatItWasWhenSent(t *testing.T) {
 	net.Insert(t.Context(), rec)
 	copy(rec.Data, "spoiled")
 	net.Heal()
-	if got, err := store.Load(t.Context(), rec.ID); err != nil || string(got.Data) != "as it was" {
+	if got, err := store.Load(t.Context(), rec.ID, roam.Want{}); err != nil || string(got.Data) != "as it was" {
 		t.Errorf("data %q, error %v", got.Data, err)
 	}
 }
@@ -177,7 +177,7 @@ func TestSkewedShiftsEveryTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := func() roam.Record {
-		rec, err := store.Load(t.Context(), given.ID)
+		rec, err := store.Load(t.Context(), given.ID, roam.Want{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,6 +221,6 @@ func TestSkewedShiftsEveryTime(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	rec, _ = skewed.Load(t.Context(), given.ID)
+	rec, _ = skewed.Load(t.Context(), given.ID, roam.Want{})
 	check("Load", rec)
 }

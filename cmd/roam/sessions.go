@@ -317,7 +317,7 @@ Shows all that a session holds, its data too, but for the hashes of its secrets.
 
 // load is store.Load with advice.
 func load(ctx context.Context, store roam.Store, id roam.ID) (roam.Record, error) {
-	rec, err := store.Load(ctx, id)
+	rec, err := store.Load(ctx, id, roam.Want{})
 	if errors.Is(err, roam.ErrNotFound) {
 		return rec, hinted(fmt.Errorf("there is no session %v", id),
 			"it never was, or was pruned; \"%s sessions list --all\" lists what there is", self())

@@ -82,7 +82,7 @@ func BenchmarkLoad(b *testing.B) {
 		b.Run(on.name+"/store", func(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				if _, err := s.Load(background, on.ids[i%len(on.ids)]); err != nil {
+				if _, err := s.Load(background, on.ids[i%len(on.ids)], roam.Want{}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -116,7 +116,7 @@ func BenchmarkLoad(b *testing.B) {
 		b.SetParallelism(8)
 		b.RunParallel(func(pb *testing.PB) {
 			for i := rand.IntN(len(all)); pb.Next(); i++ {
-				if _, err := s.Load(background, all[i%len(all)]); err != nil {
+				if _, err := s.Load(background, all[i%len(all)], roam.Want{}); err != nil {
 					b.Error(err)
 				}
 			}
@@ -150,7 +150,7 @@ func BenchmarkUpdate(b *testing.B) {
 	recs := make([]roam.Record, 1<<14)
 	for i := range recs {
 		var err error
-		if recs[i], err = s.Load(background, benchID(uint32(i))); err != nil {
+		if recs[i], err = s.Load(background, benchID(uint32(i)), roam.Want{}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -194,7 +194,7 @@ func BenchmarkUpdate(b *testing.B) {
 			b.ReportAllocs()
 			var next atomic.Uint32
 			b.RunParallel(func(pb *testing.PB) {
-				rec, err := s.Load(background, benchID(1<<15+next.Add(1)))
+				rec, err := s.Load(background, benchID(1<<15+next.Add(1)), roam.Want{})
 				for err == nil && pb.Next() {
 					rec, err = s.Update(background, rec)
 				}

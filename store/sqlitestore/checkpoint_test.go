@@ -105,7 +105,7 @@ func TestSlowListHoldsNothing(t *testing.T) {
 	rec := insert(t, s, record(9, ""))
 	for range s.List(background, "ada") {
 		rec = rewrite(t, s, rec, 4<<20)
-		_, err := s.Load(background, rec.ID) // there is one connection
+		_, err := s.Load(background, rec.ID, roam.Want{}) // there is one connection
 		must(t, err)
 	}
 	if got, want := size(s.path+"-wal"), int64(2*limit); got > want {
@@ -117,7 +117,7 @@ func TestSlowListHoldsNothing(t *testing.T) {
 func TestLastCloseLeavesOneFile(t *testing.T) {
 	s := open(t, nil)
 	rec := insert(t, s, record(1, "ada"))
-	_, err := s.Load(background, rec.ID)
+	_, err := s.Load(background, rec.ID, roam.Want{})
 	must(t, err)
 	must(t, s.Close())
 	if size(s.path) == 0 || size(s.path+"-wal") != 0 || size(s.path+"-shm") != 0 {

@@ -33,7 +33,7 @@ func TestKilledWriterLosesNoAcknowledgedWrite(t *testing.T) {
 		must(t, err)
 		must(t, s.Check(background))
 		for n, version := range acked {
-			rec, err := s.Load(background, record(n, "").ID)
+			rec, err := s.Load(background, record(n, "").ID, roam.Want{})
 			if err != nil || rec.Version < version {
 				t.Errorf("round %d: record %d: got version %d and error %v, and version %d was acknowledged", round, n, rec.Version, err, version)
 			}
@@ -85,7 +85,7 @@ func TestFullDiskIsToldAndNothingLost(t *testing.T) {
 	intact := func(s *Store) {
 		t.Helper()
 		for _, rec := range acked {
-			got, err := s.Load(background, rec.ID)
+			got, err := s.Load(background, rec.ID, roam.Want{})
 			if err != nil || string(got.Data) != string(rec.Data) || got.Version != rec.Version || !got.Ended.IsZero() {
 				t.Errorf("record %v: got version %d, %d bytes, ended %v, error %v", rec.ID, got.Version, len(got.Data), got.Ended, err)
 			}

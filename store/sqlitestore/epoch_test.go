@@ -12,12 +12,12 @@ func TestEpochRisesForEveryoneAtOnce(t *testing.T) {
 	other := reopen(t, s.path, nil)
 	rec := insert(t, s, record(1, "ada"))
 	for range 3 {
-		was := must2(other.Load(background, rec.ID)).Epoch
+		was := must2(other.Load(background, rec.ID, roam.Want{})).Epoch
 		epoch := must2(s.Restored(background))
 		if epoch <= was {
 			t.Errorf("got epoch %d after %d, want a higher one", epoch, was)
 		}
-		if got := must2(other.Load(background, rec.ID)).Epoch; got != epoch {
+		if got := must2(other.Load(background, rec.ID, roam.Want{})).Epoch; got != epoch {
 			t.Errorf("load by another store: got epoch %d, want %d", got, epoch)
 		}
 		rec = must2(other.Update(background, rec))
@@ -55,7 +55,7 @@ func TestEpochRisesWithAClockSetBack(t *testing.T) {
 	rec := insert(t, s, record(1, "ada"))
 	const future = 1 << 62
 	must(t, raw(t, s.path).exec("DROP VIEW epoch; CREATE VIEW epoch AS SELECT 4611686018427387904 AS epoch"))
-	if got := must2(s.Load(background, rec.ID)).Epoch; got != future {
+	if got := must2(s.Load(background, rec.ID, roam.Want{})).Epoch; got != future {
 		t.Errorf("got epoch %d, want %d", got, future)
 	}
 	if got := must2(s.Restored(background)); got != future+1 {

@@ -182,7 +182,7 @@ func TestUpToDateFileOpensWhileOthersWrite(t *testing.T) {
 	rec := insert(t, s, record(1, "ada"))
 	defer lock(t, s.path)()
 	other := reopen(t, s.path, &Options{BusyWait: time.Millisecond})
-	_, err := other.Load(background, rec.ID)
+	_, err := other.Load(background, rec.ID, roam.Want{})
 	must(t, err)
 }
 

@@ -54,7 +54,7 @@ func TestPruneIsBounded(t *testing.T) {
 	if got, want := s.queue.groups.Load()-groups, int64(3+2); got != want {
 		t.Errorf("got %d transactions of at most %d records, want %d", got, pruneChunk, want)
 	}
-	_, err := s.Load(background, alive.ID)
+	_, err := s.Load(background, alive.ID, roam.Want{})
 	must(t, err)
 }
 
@@ -86,7 +86,7 @@ func TestPruneSparesWhatIsNoLongerOver(t *testing.T) {
 	if got != 0 {
 		t.Errorf("got %d pruned, want none", got)
 	}
-	_, err = s.Load(background, rec.ID)
+	_, err = s.Load(background, rec.ID, roam.Want{})
 	must(t, err)
 }
 

@@ -34,7 +34,7 @@ func (s *Store) read(ctx context.Context, what string, do func(c *conn) error) e
 }
 
 // Load implements [roam.Store].
-func (s *Store) Load(ctx context.Context, id roam.ID) (rec roam.Record, err error) {
+func (s *Store) Load(ctx context.Context, id roam.ID, want roam.Want) (rec roam.Record, err error) {
 	err = s.read(ctx, "load", func(c *conn) error {
 		q, err := c.stmt(loadRecord)
 		if err != nil {

@@ -62,7 +62,7 @@ func TestRecordsComeBackAsTheyWere(t *testing.T) {
 		if got.Seen != got.Created || got.Created.Location() != time.UTC || got.LoggedIn.IsZero() != (rec.User == "") {
 			t.Errorf("insert: got created %v, seen %v, logged in %v", got.Created, got.Seen, got.LoggedIn)
 		}
-		loaded := must2(s.Load(background, rec.ID))
+		loaded := must2(s.Load(background, rec.ID, roam.Want{}))
 		same("load", loaded, want)
 		if loaded.Created != got.Created || loaded.LoggedIn != got.LoggedIn || loaded.Seen != got.Seen {
 			t.Errorf("load: got times other than insert's")
@@ -79,11 +79,11 @@ func TestRecordsComeBackAsTheyWere(t *testing.T) {
 			must(t, err)
 			want := must2(mem.Update(background, rec))
 			same("update", got, want)
-			same("load", must2(s.Load(background, rec.ID)), want)
+			same("load", must2(s.Load(background, rec.ID, roam.Want{})), want)
 		}
 		must(t, s.End(background, rec.ID, "a reason"))
 		must(t, mem.End(background, rec.ID, "a reason"))
-		same("end", must2(s.Load(background, rec.ID)), must2(mem.Load(background, rec.ID)))
+		same("end", must2(s.Load(background, rec.ID, roam.Want{})), must2(mem.Load(background, rec.ID, roam.Want{})))
 	}
 }
 
@@ -172,14 +172,14 @@ func TestReaderThatWaitsCanBeCancelled(t *testing.T) {
 		ctx, cancel := context.WithCancel(background)
 		done := make(chan error)
 		go func() {
-			_, err := s.Load(ctx, rec.ID)
+			_, err := s.Load(ctx, rec.ID, roam.Want{})
 			done <- err
 		}()
 		cancel()
 		refused(t, <-done, "load", "context canceled")
 		return nil
 	}))
-	_, err := s.Load(background, rec.ID)
+	_, err := s.Load(background, rec.ID, roam.Want{})
 	must(t, err)
 }
 
@@ -192,7 +192,7 @@ func TestLongReadIsInterrupted(t *testing.T) {
 		return err
 	})
 	refused(t, err, "count", "context canceled")
-	if _, err := s.Load(background, roam.ID{}); err != roam.ErrNotFound {
+	if _, err := s.Load(background, roam.ID{}, roam.Want{}); err != roam.ErrNotFound {
 		t.Errorf("got %v, want the connection to be of use again", err)
 	}
 }
@@ -201,7 +201,7 @@ func TestLoadAllocatesLittle(t *testing.T) {
 	s := open(t, nil)
 	rec := insert(t, s, benchRecord(1, []byte(`{"cart":[1,2,3]}`)))
 	got := testing.AllocsPerRun(100, func() {
-		if _, err := s.Load(background, rec.ID); err != nil {
+		if _, err := s.Load(background, rec.ID, roam.Want{}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -88,7 +88,7 @@ func TestCancelledWaiterIsNotWritten(t *testing.T) {
 				if i != gone {
 					must(t, <-errs[i])
 				}
-				return s.Load(background, record(uint32(i), "").ID)
+				return s.Load(background, record(uint32(i), "").ID, roam.Want{})
 			}()
 			if want := map[bool]error{true: roam.ErrNotFound}[i == gone]; loadErr != want {
 				t.Errorf("%s cancelled: loading record %d: got error %v, want %v", who, i, loadErr, want)
@@ -108,7 +108,7 @@ func TestCancelledContextWritesNothing(t *testing.T) {
 			t.Errorf("%s: got %v, want a context.Canceled", name, err)
 		}
 	}
-	got, err := s.Load(background, rec.ID)
+	got, err := s.Load(background, rec.ID, roam.Want{})
 	must(t, err)
 	if got.Version != 1 || !got.Ended.IsZero() {
 		t.Errorf("got %+v, want it as it was", got)
@@ -119,7 +119,7 @@ func TestCancelledContextWritesNothing(t *testing.T) {
 // in messages.
 func callAll(s *Store, ctx context.Context, rec roam.Record) map[string]error {
 	errs := make(map[string]error)
-	_, errs["load"] = s.Load(ctx, rec.ID)
+	_, errs["load"] = s.Load(ctx, rec.ID, roam.Want{})
 	_, errs["insert"] = s.Insert(ctx, record(1<<20, "bob"))
 	_, errs["update"] = s.Update(ctx, rec)
 	errs["touch"] = s.Touch(ctx, []roam.Touch{{ID: rec.ID, At: time.Now()}})
@@ -167,7 +167,7 @@ func TestFailureInAGroupIsItsOwn(t *testing.T) {
 	refused(t, <-errs[0], "fail", "no such table")
 	refused(t, <-errs[1], "fail", "second thoughts")
 	must(t, <-last)
-	got, err := s.Load(background, record(1, "").ID)
+	got, err := s.Load(background, record(1, "").ID, roam.Want{})
 	must(t, err)
 	if !got.Ended.IsZero() {
 		t.Error("the write that failed half done was not undone")
@@ -227,7 +227,7 @@ func TestRefusedCommitIsUndone(t *testing.T) {
 		return err
 	})
 	refused(t, err)
-	got, err := s.Load(background, rec.ID)
+	got, err := s.Load(background, rec.ID, roam.Want{})
 	must(t, err)
 	if !got.Ended.IsZero() {
 		t.Error("the write was vouched not to be there, and is")
@@ -243,7 +243,7 @@ func TestLockHeldTooLongIsToldAndNothingWritten(t *testing.T) {
 	_, err := s.Update(background, rec)
 	refused(t, err, s.path, "locked", "BusyWait, 20ms")
 	refused(t, s.End(background, rec.ID, roam.Revoked), "locked")
-	if _, err := s.Load(background, rec.ID); err != nil {
+	if _, err := s.Load(background, rec.ID, roam.Want{}); err != nil {
 		t.Errorf("a lock on writing keeps readers out: %v", err)
 	}
 	unlock()
@@ -264,7 +264,7 @@ func TestUpdatesOfOneSessionAreAllKept(t *testing.T) {
 		s := stores[w%len(stores)]
 		wg.Go(func() {
 			for done := 0; done < each; {
-				rec, err := s.Load(background, id)
+				rec, err := s.Load(background, id, roam.Want{})
 				if err == nil {
 					rec.Data = append(slices.Clone(rec.Data), 'x')
 					_, err = s.Update(background, rec)
@@ -280,7 +280,7 @@ func TestUpdatesOfOneSessionAreAllKept(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	rec, err := stores[0].Load(background, id)
+	rec, err := stores[0].Load(background, id, roam.Want{})
 	must(t, err)
 	if got, want := len(rec.Data)-len(record(1, "").Data), writers*each; got != want {
 		t.Errorf("got %d updates in the data, want %d", got, want)
@@ -404,7 +404,7 @@ func TestCloseWaitsForWritesThatWait(t *testing.T) {
 	}
 	other := reopen(t, s.path, nil)
 	for i := range uint32(n) {
-		if _, err := other.Load(background, record(i, "").ID); err != nil {
+		if _, err := other.Load(background, record(i, "").ID, roam.Want{}); err != nil {
 			t.Error(err)
 		}
 	}

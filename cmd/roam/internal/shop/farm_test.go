@@ -77,11 +77,11 @@ func (s *store) call() error {
 	return nil
 }
 
-func (s *store) Load(ctx context.Context, id roam.ID) (roam.Record, error) {
+func (s *store) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Record, error) {
 	if err := s.call(); err != nil {
 		return roam.Record{}, err
 	}
-	return s.Store.Load(ctx, id)
+	return s.Store.Load(ctx, id, want)
 }
 
 func (s *store) Insert(ctx context.Context, rec roam.Record) (roam.Record, error) {
