@@ -1024,8 +1024,8 @@ func (s skewed) out(r roam.Record, err error) (roam.Record, error) {
 	return r, err
 }
 
-func (s skewed) Load(ctx context.Context, id roam.ID) (roam.Record, error) {
-	return s.out(s.Store.Load(ctx, id))
+func (s skewed) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Record, error) {
+	return s.out(s.Store.Load(ctx, id, want))
 }
 
 func (s skewed) Insert(ctx context.Context, r roam.Record) (roam.Record, error) {

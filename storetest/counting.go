@@ -106,6 +106,12 @@ func (c *Counting) EndUser(ctx context.Context, user string, why roam.Reason, ex
 	return c.Store.EndUser(ctx, user, why, except...)
 }
 
+// Ends implements [roam.Store].
+func (c *Counting) Ends(ctx context.Context, after roam.Cursor) (roam.Log, error) {
+	c.count("Ends")
+	return c.Store.Ends(ctx, after)
+}
+
 // List implements [roam.Store]. It counts when the list is read.
 func (c *Counting) List(ctx context.Context, user string) iter.Seq2[roam.Record, error] {
 	return func(yield func(roam.Record, error) bool) {

@@ -201,6 +201,11 @@ func (f *Faulty) EndUser(ctx context.Context, user string, why roam.Reason, exce
 	return send(f, ctx, true, func(ctx context.Context) (int, error) { return f.Store.EndUser(ctx, user, why, except...) })
 }
 
+// Ends implements [roam.Store].
+func (f *Faulty) Ends(ctx context.Context, after roam.Cursor) (roam.Log, error) {
+	return send(f, ctx, false, func(ctx context.Context) (roam.Log, error) { return f.Store.Ends(ctx, after) })
+}
+
 // List implements [roam.Store].
 func (f *Faulty) List(ctx context.Context, user string) iter.Seq2[roam.Record, error] {
 	return f.sequence(ctx, func() iter.Seq2[roam.Record, error] { return f.Store.List(ctx, user) })

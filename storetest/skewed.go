@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/roam-web/roam"
@@ -76,6 +77,16 @@ func (s *Skewed) End(ctx context.Context, id roam.ID, why roam.Reason) error {
 // EndUser implements [roam.Store].
 func (s *Skewed) EndUser(ctx context.Context, user string, why roam.Reason, except ...roam.ID) (int, error) {
 	return s.Store.EndUser(ctx, user, why, except...)
+}
+
+// Ends implements [roam.Store].
+func (s *Skewed) Ends(ctx context.Context, after roam.Cursor) (roam.Log, error) {
+	log, err := s.Store.Ends(ctx, after)
+	log.Now, log.Ends = shift(log.Now, s.By), slices.Clone(log.Ends)
+	for i := range log.Ends {
+		log.Ends[i].At = shift(log.Ends[i].At, s.By)
+	}
+	return log, err
 }
 
 // List implements [roam.Store].

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/roam-web/roam"
 )
 
 func TestEpochRisesForEveryoneAtOnce(t *testing.T) {

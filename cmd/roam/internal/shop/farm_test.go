@@ -124,6 +124,13 @@ func (s *store) EndUser(ctx context.Context, user string, why roam.Reason, excep
 	return s.Store.EndUser(ctx, user, why, except...)
 }
 
+func (s *store) Ends(ctx context.Context, after roam.Cursor) (roam.Log, error) {
+	if err := s.call(); err != nil {
+		return roam.Log{}, err
+	}
+	return s.Store.Ends(ctx, after)
+}
+
 func (s *store) List(ctx context.Context, user string) iter.Seq2[roam.Record, error] {
 	if err := s.call(); err != nil {
 		return func(yield func(roam.Record, error) bool) { yield(roam.Record{}, err) }
