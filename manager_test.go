@@ -167,6 +167,11 @@ func (p *probe) List(ctx context.Context, user string) iter.Seq2[roam.Record, er
 	return p.Store.List(ctx, user)
 }
 
+func (p *probe) Ends(ctx context.Context, after roam.Cursor) (log roam.Log, err error) {
+	err = p.around("Ends", new(atomic.Int64), func() error { log, err = p.Store.Ends(ctx, after); return err })
+	return log, err
+}
+
 func (p *probe) calls() int64 {
 	return p.loads.Load() + p.inserts.Load() + p.updates.Load() + p.ends.Load() + p.touched.Load()
 }
