@@ -2,7 +2,8 @@
 # make lint     gofmt, go vet, staticcheck, govulncheck
 # make drill    the proof: three designs, three faults, one table
 # make fuzz     each fuzz target for FUZZTIME
-# make bench    the benchmarks of the library and the SQLite store
+# make bench    the benchmarks of the library
+# make bench-stores  those of the stores, beside raw loops of their drivers
 # make tidy     go mod tidy in every module
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -14,7 +15,7 @@ TESTFLAGS   =
 DIRS     = $$(go list -m -f '{{.Dir}}')
 PACKAGES = $$(go list -m -f '{{.Dir}}/...')
 
-.PHONY: test lint drill fuzz bench tidy prepare
+.PHONY: test lint drill fuzz bench bench-stores tidy prepare
 
 test: prepare
 	@race=; if command -v gcc >/dev/null && [ "$$(go env CGO_ENABLED)" = 1 ]; then race=-race; \
@@ -22,10 +23,23 @@ test: prepare
 	go test $$race -timeout 15m $(TESTFLAGS) $(PACKAGES)
 
 # What the tests need and Go does not bring: a C compiler for the race
-# detector. As root it is installed. Some tests need root themselves.
+# detector, and the servers that tests start, kill and remove by themselves, on
+# private ports. As root what is missing is installed, and what its packages
+# start by themselves is stopped. Some tests need root for themselves.
 prepare:
-	@command -v gcc >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	{ apt-get update -q && apt-get install -y -q --no-install-recommends gcc libc6-dev; }; } || true
+	@[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0; export DEBIAN_FRONTEND=noninteractive; \
+	want=""; \
+	command -v gcc >/dev/null || want="$$want gcc libc6-dev"; \
+	command -v pgbouncer >/dev/null || want="$$want pgbouncer"; \
+	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || want="$$want postgresql"; \
+	[ -n "$$want" ] || exit 0; \
+	echo "make test: installing$$want"; \
+	apt-get update -q && apt-get install -y -q --no-install-recommends $$want || exit 1; \
+	for s in pgbouncer postgresql; do case "$$want" in *$$s*) \
+	systemctl disable --now $$s >/dev/null 2>&1 || service $$s stop >/dev/null 2>&1 || true;; esac; done
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || \
+	echo "make test: PostgreSQL is not installed, so all that needs it is skipped (internal/servers, store/postgresstore, conformance, the drill on it); get it with: apt-get install postgresql pgbouncer"
+	@command -v pgbouncer >/dev/null || echo "make test: PgBouncer is not installed, so its tests are skipped; get it with: apt-get install pgbouncer"
 	@[ "$$(id -u)" = 0 ] || echo "make test: not root, so these are skipped: a full disk and a read-only file system (store/sqlitestore), a stranger at the control socket (cmd/roam/internal/farm); run it as root to have them"
 
 lint:
@@ -46,7 +60,12 @@ fuzz:
 	echo "$$pkg $$target" && go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; done; done; done
 
 bench:
-	go test -run '^$$' -bench . -benchmem . ./store/sqlitestore
+	go test -run '^$$' -bench . -benchmem .
+
+# Each loop of a store and the raw one of its driver run in one process, in
+# turns, so that their ratio means something on a busy machine.
+bench-stores:
+	go test -run '^$$' -bench . -benchmem ./store/sqlitestore ./store/postgresstore
 
 # The modules find one another through go.work, which go mod tidy does not
 # read: while it runs, each go.mod gets the same replacements.

@@ -210,11 +210,10 @@ func (m *Manager[T]) reconcile(ctx context.Context) error {
 		if h, err = m.read(ctx, id, Want{}); err != nil && !errors.Is(err, ErrNotFound) {
 			break
 		}
-		gone := errors.Is(err, ErrNotFound)
-		err = nil
+		err = nil // a record that is gone reads as version 0
 		for ; done < len(all) && all[done].session == id; done++ {
 			switch w := &all[done]; {
-			case gone || w.version > h.rec.Version:
+			case w.version > h.rec.Version:
 				lost++
 			case h.rec.Version-w.version < uint64(len(h.rec.Writes)) && !h.rec.Writes.Has(w.id):
 				lost++ // and others wrote there since

@@ -160,6 +160,37 @@ func TestAnEndIsMadeAgainByEveryServerThatKnowsIt(t *testing.T) {
 	}
 }
 
+// Without Run, RevokeUser itself finds out whom it has ended.
+func TestRevokedUsersStayRevoked(t *testing.T) {
+	p := newPair()
+	m := manager(t, p, nil)
+	one, two := login(t, m, roam.Token{}, "ann"), login(t, m, roam.Token{}, "ann")
+	p.lag()
+	if n, err := m.RevokeUser(t.Context(), "ann", roam.Revoked); n != 2 || err != nil {
+		t.Fatal(n, err)
+	}
+	p.failOver()
+	for _, s := range []roam.Session[Cart]{one, two} {
+		_, err := m.Get(t.Context(), visitor(t, s))
+		wantReason(t, "revoked before the failover", err, roam.Revoked)
+	}
+}
+
+// The log also tells of logins, which end no session.
+func TestALoginIsNotMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair()
+		m := manager(t, p, nil)
+		running(t, m)
+		ann := login(t, m, start(t, m, "a").Token, "ann")
+		time.Sleep(1500 * time.Millisecond)
+		p.failOver()
+		if s, err := m.Get(t.Context(), visitor(t, ann)); err != nil || s.User != "ann" {
+			t.Errorf("got %q, %v; want ann", s.User, err)
+		}
+	})
+}
+
 func TestNothingIsServedBeforeTheEndsAreMadeAgain(t *testing.T) {
 	p := newPair()
 	m := manager(t, p, nil)
@@ -264,6 +295,33 @@ func TestLostWritesAreCounted(t *testing.T) {
 	})
 }
 
+func TestALostWriteWhoseAnswerWasLostTooIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair()
+		wire := &probe{Store: p}
+		m := manager(t, wire, nil)
+		running(t, m)
+		s := start(t, m, "a")
+		p.lag()
+		wire.hooks(nil, func(method string) error {
+			if method == "Update" {
+				return errLost
+			}
+			return nil
+		})
+		if _, err := m.Update(t.Context(), s.Token, put("lost")); err != nil {
+			t.Fatal(err)
+		}
+		wire.hooks(nil, nil)
+		p.failOver()
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if got := m.Lost(); got != 1 {
+			t.Errorf("Lost() = %d, want 1", got)
+		}
+	})
+}
+
 // An outage is told once, and its end.
 func TestRunTellsOfAnOutageOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -334,5 +392,33 @@ func TestUpgradeBringsOldDataIntoTheNewForm(t *testing.T) {
 	broken := start(t, old, "broken")
 	if _, err := next.Get(t.Context(), visitor(t, broken)); !errors.Is(err, roam.ErrUndecodable) || !strings.Contains(err.Error(), "no such item") {
 		t.Errorf("an Upgrade that fails: %v", err)
+	}
+}
+
+// What Upgrade takes out stays out; only what it leaves and T does not know is
+// kept for newer programs.
+func TestAnUpdateWritesTheUpgradedForm(t *testing.T) {
+	store := roam.NewMemStore()
+	type Old struct {
+		Cart
+		Legacy int `json:"legacy"`
+	}
+	old, err := roam.New[Old](store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := old.Update(t.Context(), roam.Token{}, func(o *Old) error { o.Legacy = 7; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := manager(t, store, &roam.Options{Upgrade: func(stored []byte) ([]byte, error) {
+		return bytes.ReplaceAll(stored, []byte(`"legacy"`), []byte(`"newer"`)), nil
+	}})
+	tok, _ := roam.ParseToken(s.Token.Reveal())
+	if _, err := m.Update(t.Context(), tok, put("tea")); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(records(t, store)[0].Data), `{"items":["tea"],"newer":7}`; got != want {
+		t.Errorf("stored %s, want %s", got, want)
 	}
 }
