@@ -20,23 +20,21 @@ import (
 // is counted and not just suffered.
 type past struct {
 	epoch atomic.Uint64 // the store's present epoch, 0 until it has answered once
+	turn  chan struct{} // held by the one who makes ends again
 
-	turn chan struct{} // held by the one who makes ends again
-	feed sync.Mutex    // held while the log is read
-	next Cursor        // of the log, under feed
+	feed sync.Mutex // held while the log is read
+	next Cursor     // of the log, under feed
+	mark atomic.Pointer[watermark]
 
-	mu     sync.Mutex
-	ends   map[ID]ending
-	writes []wrote // oldest first
-	audit  []wrote // those of the epoch that is over, not yet looked for
+	mu     sync.RWMutex
+	named  map[ID]named
+	forgot int64         // see watermark.since
+	writes []wrote       // oldest first
+	audit  []wrote       // those of the epoch that is over, not yet looked for
+	behind map[ID]uint64 // versions that visitors have seen and the store has not
 
-	lost atomic.Uint64
-}
-
-// An ending is why a session ended, and when this program learned of it.
-type ending struct {
-	why Reason
-	at  time.Time
+	facts facts // read at the store by Identify
+	lost  atomic.Uint64
 }
 
 // A wrote is a write that this manager acknowledged.
@@ -48,7 +46,7 @@ type wrote struct {
 }
 
 const (
-	maxPast    = 1 << 16 // writes, and ends, that are remembered
+	maxPast    = 1 << 16 // writes that are remembered
 	auditBatch = 1000    // sessions that one step of an audit reads
 	amenders   = 8       // ends that are made again at once
 )
@@ -65,41 +63,16 @@ func (p *past) wrote(rec *Record, id uint64) {
 	p.writes = append(p.writes[n:], wrote{rec.ID, rec.Version, id, now})
 }
 
-// ended remembers ends.
-func (p *past) ended(ends ...End) {
-	if len(ends) == 0 {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	if len(p.ends) >= maxPast/2 {
-		for id, e := range p.ends {
-			if now.Sub(e.at) > LogKept || len(p.ends) >= maxPast {
-				delete(p.ends, id)
-			}
-		}
-	}
-	if p.ends == nil {
-		p.ends = make(map[ID]ending)
-	}
-	for _, e := range ends {
-		if _, known := p.ends[e.ID]; !known && e.Why != "" {
-			p.ends[e.ID] = ending{e.Why, now}
-		}
-	}
-}
-
 // recent returns the ends to make again, the last ones first: what a replica
 // had not heard of when it took over is the most recent.
 func (p *past) recent() []End {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.mu.RLock()
+	defer p.mu.RUnlock()
 	now := time.Now()
 	var ends []End
-	for id, e := range p.ends {
-		if now.Sub(e.at) <= LogKept {
-			ends = append(ends, End{ID: id, Why: e.why, At: e.at})
+	for id, n := range p.named {
+		if n.why != "" && now.Sub(n.at) <= LogKept {
+			ends = append(ends, End{ID: id, Why: n.why, At: n.at})
 		}
 	}
 	slices.SortFunc(ends, func(a, b End) int { return b.At.Compare(a.At) })
@@ -138,6 +111,7 @@ func (m *Manager[T]) enter(ctx context.Context, epoch uint64) (counts bool, err 
 	p.mu.Lock()
 	p.audit, p.writes = append(p.audit, p.writes...), nil
 	p.mu.Unlock()
+	p.mark.Store(nil) // what was read before says nothing about this epoch
 	p.epoch.Store(epoch)
 	m.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "session: the store began another epoch",
 		slog.Uint64("was", known), slog.Uint64("epoch", epoch), slog.Int("ends_asserted", len(ends)))
@@ -166,25 +140,6 @@ func (m *Manager[T]) amend(ctx context.Context, ends []End) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-// follow reads on in the store's log.
-func (m *Manager[T]) follow(ctx context.Context) error {
-	p := &m.past
-	p.feed.Lock()
-	defer p.feed.Unlock()
-	log, err := m.store.Ends(ctx, p.next)
-	if err != nil {
-		return err
-	}
-	// Before this epoch's ends count the ones from before it are asserted,
-	// and the cursor stays: what a deposed primary tells is not followed.
-	if _, err := m.enter(ctx, log.Epoch); err != nil {
-		return err
-	}
-	p.ended(log.Ends...)
-	p.next = log.Next
-	return nil
 }
 
 // reconcile looks for some of the writes that were acknowledged before the
@@ -231,10 +186,39 @@ func (m *Manager[T]) reconcile(ctx context.Context) error {
 	return err
 }
 
+// behind compares what the store has with what the visitor has seen, if the
+// mark can be believed. A store that is behind in the same epoch has lost what
+// it had acknowledged: that is counted, and the visitor served what is left. A
+// store in an older epoch has been replaced and does not know it.
+func (m *Manager[T]) behind(ctx context.Context, tok Token, rec *Record) error {
+	switch {
+	case !tok.mark.sealed || rec.ID.IsZero():
+	case tok.mark.epoch > rec.Epoch:
+		return fmt.Errorf("%w: it answered from epoch %d, and the visitor has seen epoch %d: a primary that was replaced, or an old backup that was put back without saying so", ErrUnavailable, rec.Epoch, tok.mark.epoch)
+	case tok.mark.epoch == rec.Epoch && tok.mark.version > rec.Version:
+		p := &m.past
+		p.mu.Lock()
+		known := p.behind[rec.ID] >= tok.mark.version
+		if !known {
+			if p.behind == nil || len(p.behind) >= maxPast {
+				p.behind = make(map[ID]uint64)
+			}
+			p.behind[rec.ID] = tok.mark.version
+		}
+		p.mu.Unlock()
+		if !known {
+			p.lost.Add(tok.mark.version - rec.Version)
+			m.opts.Logger.LogAttrs(ctx, slog.LevelError, "session: the store is behind what it has acknowledged", slog.Any("session", rec.ID),
+				slog.Uint64("version", rec.Version), slog.Uint64("acknowledged", tok.mark.version), slog.Uint64("epoch", rec.Epoch))
+		}
+	}
+	return nil
+}
+
 // Lost returns how many writes that this manager had acknowledged the store
 // was found to have lost: by a failover to a replica that had not received
 // them, or by a backup put back. While Run runs they are looked for whenever
-// the store's epoch changes; sessions whose writes are gone stay as the store
+// the store's epoch changes, and sealed marks tell of them at any time; sessions whose writes are gone stay as the store
 // has them, and nobody is logged out for it. It is 0 for a store that keeps
 // what it acknowledges.
 func (m *Manager[T]) Lost() uint64 { return m.past.lost.Load() }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math"
 	mathrand "math/rand/v2"
 	"time"
 )
@@ -20,6 +21,8 @@ type Manager[T any] struct {
 	opts  Options
 	use   use
 	past  past
+
+	watches watches
 }
 
 // New returns a manager, or an error if the options contradict each other. A
@@ -41,10 +44,14 @@ func New[T any](store Store, opts *Options) (*Manager[T], error) {
 // error: a first visit is none. Otherwise the error is an [*EndedError], an
 // [ErrUnavailable] or an [ErrUndecodable].
 func (m *Manager[T]) Get(ctx context.Context, tok Token) (Session[T], error) {
+	return m.get(ctx, tok, tok.want())
+}
+
+func (m *Manager[T]) get(ctx context.Context, tok Token, want Want) (Session[T], error) {
 	if tok.IsZero() {
 		return Session[T]{}, nil
 	}
-	h, err := m.load(ctx, tok, "")
+	h, err := m.load(ctx, tok, "", want)
 	if err != nil {
 		return Session[T]{}, err
 	}
@@ -148,7 +155,7 @@ func (m *Manager[T]) Logout(ctx context.Context, tok Token) error {
 	}
 	ctx, cancel := unhurried(ctx)
 	defer cancel()
-	h, err := m.load(ctx, tok, "")
+	h, err := m.load(ctx, tok, "", Want{})
 	var ended *EndedError
 	if errors.As(err, &ended) && ended.Reason != Rotated {
 		return nil
@@ -201,7 +208,7 @@ func (m *Manager[T]) RevokeOwn(ctx context.Context, tok Token, id ID, why Reason
 	}
 	ctx, cancel := unhurried(ctx)
 	defer cancel()
-	h, err := m.load(ctx, tok, "")
+	h, err := m.load(ctx, tok, "", Want{})
 	if err != nil {
 		return err
 	}
@@ -341,16 +348,18 @@ func (m *Manager[T]) change(ctx context.Context, tok Token, login string, edit e
 			h = nil // confirm at the store: another server may have touched it
 		}
 	}
+	want, old := tok.want(), true // what there is may be old, until the store itself is asked
 	for try := range updateTries {
 		if h == nil {
 			var err error
-			if h, err = m.load(ctx, tok, login); err != nil {
+			if h, err = m.load(ctx, tok, login, want); err != nil {
 				return Session[T]{}, err
 			}
+			old, want = want != Want{}, Want{}
 		}
 		d, err := m.draft(h, edit)
-		if h == tok.hand && (err != nil || d.same && login == "") {
-			h = nil // only a swap could tell that the record in hand is old
+		if old && (err != nil || d.same && login == "") {
+			h, want = nil, Want{} // only a swap could tell that it is old indeed
 			continue
 		}
 		if err != nil {
@@ -367,7 +376,7 @@ func (m *Manager[T]) change(ctx context.Context, tok Token, login string, edit e
 		if !errors.Is(err, ErrConflict) {
 			return Session[T]{}, err
 		}
-		if h = written; h != nil {
+		if h, old = written, false; h != nil {
 			if err := m.admit(ctx, tok, login, &h.rec); err != nil {
 				return Session[T]{}, err
 			}
@@ -398,21 +407,36 @@ func pause(ctx context.Context, try int) error {
 // load returns the living record that tok opens. A login may also open, with
 // the secret from before it, a session that already is the user's: so two
 // logins sent at once by one browser end in one session.
-func (m *Manager[T]) load(ctx context.Context, tok Token, login string) (*hand, error) {
+//
+// A copy may answer if it is new enough for the visitor. But it only says yes:
+// before anybody is turned away the store itself is asked, because a copy may
+// not have heard of the login that made this secret, or of the last use.
+func (m *Manager[T]) load(ctx context.Context, tok Token, login string, want Want) (*hand, error) {
 	if tok.IsZero() {
 		return nil, &EndedError{Reason: Missing}
 	}
-	h, err := m.read(ctx, tok.id, Want{})
-	if errors.Is(err, ErrNotFound) {
-		return nil, &EndedError{ID: tok.id, Reason: Missing}
+	for {
+		h, err := m.read(ctx, tok.id, want)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			err = &EndedError{ID: tok.id, Reason: Missing}
+		case err != nil:
+			return nil, unavailable(err)
+		default:
+			err = m.admit(ctx, tok, login, &h.rec)
+		}
+		if err != nil && want != (Want{}) {
+			want = Want{}
+			continue
+		}
+		if behind := m.behind(ctx, tok, &h.rec); behind != nil {
+			return nil, behind
+		}
+		if err != nil {
+			return nil, err
+		}
+		return h, nil
 	}
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	if err := m.admit(ctx, tok, login, &h.rec); err != nil {
-		return nil, err
-	}
-	return h, nil
 }
 
 // read loads a record, and makes sure that the answer is to this question and
@@ -536,7 +560,7 @@ var errEpoch = errors.New("roam: written as the store's epoch changed")
 func (m *Manager[T]) end(ctx context.Context, id ID, why Reason) error {
 	err := m.insist(ctx, func(ctx context.Context) error { return m.store.End(ctx, id, why) })
 	if err == nil {
-		m.past.ended(End{ID: id, Why: why})
+		m.past.name(End{ID: id, Version: math.MaxUint64, Why: why})
 		m.log(ctx, "ended", id, "", slog.String("reason", string(why)))
 	}
 	return err

@@ -28,9 +28,10 @@ type MemStore struct {
 
 // NewMemStore returns an empty MemStore.
 func NewMemStore() *MemStore {
-	var b [8]byte
+	var b [4]byte
 	rand.Read(b[:])
-	return &MemStore{epoch: binary.LittleEndian.Uint64(b[:]) >> 1, recs: make(map[ID]Record)}
+	epoch := uint64(time.Now().UnixMilli())<<20 | uint64(binary.LittleEndian.Uint32(b[:])>>12) // higher than that of an older one
+	return &MemStore{epoch: epoch, recs: make(map[ID]Record)}
 }
 
 // stamp is the store's clock. Microseconds are what every database can keep.

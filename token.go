@@ -103,6 +103,7 @@ func (p Proof) String() string { return "proof" }
 type Token struct {
 	id    ID
 	proof Proof
+	mark  mark  // how new a record the visitor has seen
 	hand  *hand // the record that this token was last seen with, if any
 
 	// reveal returns the text of a token made here by starting a session or

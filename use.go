@@ -105,16 +105,17 @@ func (m *Manager[T]) flush(ctx context.Context, touches []Touch) bool {
 }
 
 // Run does the manager's work in the background until ctx is done, and then
-// returns nil. It writes touches once a second in one batch; it follows the
-// store's log of ends, so that it can assert them again if the store loses
-// them, and looks for lost writes; and it prunes what ended longer than
-// Options.Retain ago. Start it once:
+// returns nil. It follows the store's log of ends, twice a second: by that
+// Identify and a near cache know that nothing has ended without asking the
+// store, Watch hears of ends, and what a store has lost is asserted again. It
+// writes touches once a second in one batch, looks for lost writes, and prunes
+// what ended longer than Options.Retain ago. Start it once:
 //
 //	go sessions.Run(ctx)
 //
-// Without it touches are written by the requests that cause them, this server
-// asserts again only what it ended itself, and nothing is pruned; all else is
-// the same.
+// Without it every read asks the store, touches are written by the requests
+// that cause them, this server asserts again only what it ended itself, and
+// nothing is pruned; all else is the same.
 func (m *Manager[T]) Run(ctx context.Context) error {
 	m.use.mu.Lock()
 	if m.use.running {
@@ -124,14 +125,16 @@ func (m *Manager[T]) Run(ctx context.Context) error {
 	m.use.running, m.use.pending = true, make(map[ID]Touch)
 	m.use.mu.Unlock()
 
+	var feed sync.WaitGroup // beside the rest, so that no batch of work delays a revoke
+	feed.Go(func() { m.feed(ctx) })
+	defer feed.Wait()
+
 	tick := time.NewTicker(touchEvery)
 	defer tick.Stop()
 	prune := time.Now().Add(pruneEvery)
-	following := true
 	for {
 		select {
 		case <-tick.C:
-			following = m.lookBack(ctx, following)
 			m.flushPending(ctx)
 			// A full batch means that there is more: it goes on with the next
 			// tick, so that touches never wait for it.
@@ -146,24 +149,6 @@ func (m *Manager[T]) Run(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-// lookBack follows the log of ends, and reports whether it could. What changes
-// in that is logged.
-func (m *Manager[T]) lookBack(ctx context.Context, could bool) bool {
-	call, cancel := context.WithTimeout(ctx, endTimeout)
-	defer cancel()
-	err := m.follow(call)
-	if err == nil {
-		err = m.reconcile(call)
-	}
-	switch can := err == nil; {
-	case can && !could:
-		m.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "session: the store answers again")
-	case !can && could && ctx.Err() == nil:
-		m.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "session: the store does not answer", slog.Any("error", err))
-	}
-	return err == nil
 }
 
 // flushPending writes the pending touches, and keeps those that could not be

@@ -1,6 +1,7 @@
 package roam
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,6 +25,11 @@ import (
 type Web[T any] struct {
 	m    *Manager[T]
 	opts WebOptions
+
+	// mark is the name of the cookie beside the token's, and what its seal is
+	// bound to.
+	mark string
+	aad  []byte
 }
 
 // WebOptions are the settings of a [Web]. A nil *WebOptions and the zero value
@@ -46,6 +52,20 @@ type WebOptions struct {
 	// refuses to log anybody in. If there are any, whoever connects by a Unix
 	// socket, and so has no address, is trusted too.
 	TrustedProxies []netip.Prefix
+
+	// Sealer seals the mark, the second cookie, which says how new the session
+	// is that the visitor has seen. A sealed mark also says who the visitor is,
+	// so that Identify need not ask the store, and it is a gate: a token
+	// without a mark that opens is a stranger's, and costs no trip to the
+	// store. Package sealed has a Sealer with keys that can be rotated. nil
+	// means a plain mark, which saves no trip and gives no protection.
+	Sealer Sealer
+
+	// AllowUnsealed lets tokens through whose mark is missing, plain or under
+	// a key that is not known. It is for the time after a Sealer was added to
+	// a running site, until the sessions from before are over, or for the
+	// moment when keys were lost and people should stay.
+	AllowUnsealed bool
 
 	// InsecureHTTP is for development without TLS. It drops Secure and the
 	// prefix from the cookie, whose default name is then "roam-insecure".
@@ -86,7 +106,9 @@ func NewWeb[T any](m *Manager[T], opts *WebOptions) (*Web[T], error) {
 			return nil, fmt.Errorf("roam: WebOptions.TrustedProxies has %v, which contains no address: write IPv4 prefixes as in 10.0.0.0/8", p)
 		}
 	}
-	return &Web[T]{m: m, opts: o}, nil
+	web := &Web[T]{m: m, opts: o, mark: o.Cookie + "-mark"}
+	web.aad = []byte(web.mark)
+	return web, nil
 }
 
 // Get returns the visitor's session: the zero Session and no error if the
@@ -94,8 +116,68 @@ func NewWeb[T any](m *Manager[T], opts *WebOptions) (*Web[T], error) {
 // It makes no record and sets no cookie. Errors are those of [Manager.Get];
 // with an [ErrEnded] the cookie stays until the handler calls Forget.
 func (web *Web[T]) Get(w http.ResponseWriter, r *http.Request) (Session[T], error) {
-	tok, _ := web.token(w, r)
+	tok, _, _ := web.visitor(w, r)
 	return web.m.Get(r.Context(), tok)
+}
+
+// Fresh is Get with certainty: it always asks the store for the newest. It is
+// for pages that must not be shown a moment after a logout.
+func (web *Web[T]) Fresh(w http.ResponseWriter, r *http.Request) (Session[T], error) {
+	tok, _, _ := web.visitor(w, r)
+	return web.m.Fresh(r.Context(), tok)
+}
+
+// Identify says who the visitor is: the zero Identity and no error for a first
+// visit. It asks no store while the visitor's sealed mark, or what this server
+// has learned itself, is not old and the log of ends names no end of the
+// session; see [Manager.Identify].
+func (web *Web[T]) Identify(w http.ResponseWriter, r *http.Request) (Identity, error) {
+	tok, seal, _ := web.visitor(w, r)
+	who, _, err := web.m.identify(r.Context(), tok, &seal)
+	return who, err
+}
+
+// IdentifyStale is Identify for pages that would rather be shown to somebody
+// who was logged out meanwhile than not at all: if the store does not answer,
+// it says who the visitor was at most so long ago, and that it is Stale. No
+// session that this server knows to have ended is ever stale, only gone.
+func (web *Web[T]) IdentifyStale(w http.ResponseWriter, r *http.Request, atMost time.Duration) (Identity, error) {
+	tok, seal, _ := web.visitor(w, r)
+	who, _, err := web.m.identify(r.Context(), tok, &seal)
+	if errors.Is(err, ErrUnavailable) {
+		if who, ok := web.m.stale(tok, &seal, atMost); ok {
+			return who, nil
+		}
+	}
+	return who, err
+}
+
+// RequireLogin is Fresh for pages that need a login: one not longer than
+// within ago, if that is not 0, and of this level at least. Otherwise its error
+// is [ErrLogin], also for a session that has ended, whose [*EndedError] it
+// wraps; lead the visitor to a login, which raises the level, and back.
+func (web *Web[T]) RequireLogin(w http.ResponseWriter, r *http.Request, within time.Duration, level Level) (Session[T], error) {
+	s, err := web.Fresh(w, r)
+	switch {
+	case errors.Is(err, ErrEnded):
+		return s, fmt.Errorf("%w: %w", ErrLogin, err)
+	case err != nil:
+		return s, err
+	case s.User == "":
+		return s, fmt.Errorf("%w: nobody is logged in", ErrLogin)
+	case within > 0 && s.Now.Sub(s.LoggedIn) > within:
+		return s, fmt.Errorf("%w: the login is %v old, and this needs one within %v", ErrLogin, s.Now.Sub(s.LoggedIn).Round(time.Second), within)
+	case s.Level < level:
+		return s, fmt.Errorf("%w: the login is of level %d, and this needs level %d", ErrLogin, s.Level, level)
+	}
+	return s, nil
+}
+
+// Watch returns a context that ends with the request or with the visitor's
+// session, whichever is first; see [Manager.Watch].
+func (web *Web[T]) Watch(w http.ResponseWriter, r *http.Request) (context.Context, Identity, error) {
+	tok, seal, _ := web.visitor(w, r)
+	return web.m.watch(r.Context(), tok, &seal)
 }
 
 // Update changes the visitor's session as [Manager.Update] does. It starts a
@@ -104,7 +186,7 @@ func (web *Web[T]) Get(w http.ResponseWriter, r *http.Request) (Session[T], erro
 // secret was ended on purpose, or goes on elsewhere: then Update changes
 // nothing and returns the [*EndedError].
 func (web *Web[T]) Update(w http.ResponseWriter, r *http.Request, fn func(*T) error) (Session[T], error) {
-	tok, err := web.token(w, r)
+	tok, _, err := web.visitor(w, r)
 	if err != nil {
 		return Session[T]{}, err
 	}
@@ -115,14 +197,14 @@ func (web *Web[T]) Update(w http.ResponseWriter, r *http.Request, fn func(*T) er
 			s, err = web.m.update(r.Context(), Token{}, fn)
 		}
 	}
-	web.give(w, s, 0)
+	web.give(w, s, tok, 0)
 	return s, own(err)
 }
 
 // Login logs the visitor in as [Manager.Login] does, and sets a cookie with
 // the new secret. A zero in.From is filled in from the request.
 func (web *Web[T]) Login(w http.ResponseWriter, r *http.Request, in Login, fn func(*T) error) (Session[T], error) {
-	tok, err := web.token(w, r)
+	tok, _, err := web.visitor(w, r)
 	if err != nil {
 		return Session[T]{}, err
 	}
@@ -130,7 +212,7 @@ func (web *Web[T]) Login(w http.ResponseWriter, r *http.Request, in Login, fn fu
 		in.From = web.Client(r)
 	}
 	s, err := web.m.Login(r.Context(), tok, in, fn)
-	web.give(w, s, in.Persist)
+	web.give(w, s, tok, in.Persist)
 	return s, err
 }
 
@@ -138,14 +220,14 @@ func (web *Web[T]) Login(w http.ResponseWriter, r *http.Request, in Login, fn fu
 // cannot confirm the end it returns the error and leaves the cookie, so that
 // nobody is told of a logout that did not happen.
 func (web *Web[T]) Logout(w http.ResponseWriter, r *http.Request) error {
-	tok, err := web.token(w, r)
+	tok, _, _, err := web.read(w, r) // also one whose mark does not open: this must not fail for a lost cookie
 	if err != nil {
 		return err
 	}
 	if err := web.m.Logout(r.Context(), tok); err != nil {
 		return err
 	}
-	web.set(w, web.cookie("", -1))
+	web.drop(w)
 	return nil
 }
 
@@ -156,17 +238,17 @@ func (web *Web[T]) Logout(w http.ResponseWriter, r *http.Request) error {
 // must not wipe it out.
 func (web *Web[T]) Forget(w http.ResponseWriter, err error) {
 	if ended := (*EndedError)(nil); errors.As(err, &ended) && ended.Reason != Rotated && ended.Reason != Forged {
-		web.set(w, web.cookie("", -1))
+		web.drop(w)
 	}
 }
 
-// RevealCookie returns the cookie that opens a session which was just started
-// or logged in, or nil for any other Session, whose secret is not known here.
-// It is for tests, and for programs that speak HTTP by other means, and lasts
-// until the browser closes.
-func (web *Web[T]) RevealCookie(s Session[T]) *http.Cookie {
+// RevealCookies returns the two cookies that open a session which was just
+// started or logged in, or nil for any other Session, whose secret is not known
+// here. They are for tests, and for programs that speak HTTP by other means,
+// and last until the browser closes.
+func (web *Web[T]) RevealCookies(s Session[T]) []*http.Cookie {
 	if text := s.Token.Reveal(); text != "" {
-		return web.cookie(text, 0)
+		return []*http.Cookie{web.cookie(web.opts.Cookie, text, 0), web.cookie(web.mark, web.encode(s), 0)}
 	}
 	return nil
 }
@@ -177,65 +259,134 @@ func (web *Web[T]) Client(r *http.Request) Client {
 	return Client{Addr: web.origin(r), Agent: clip(r.UserAgent(), 256)}
 }
 
-// token returns the visitor's token, and marks the response as looking at it.
-// A cookie that this response already sets counts before the request's, so
-// that two verbs of one handler speak of the same session. The error is for
-// verbs that would set a cookie.
-func (web *Web[T]) token(w http.ResponseWriter, r *http.Request) (Token, error) {
+// Header values that every answer shares. Their capacity is their length, so
+// that whoever appends to one gets a copy.
+var (
+	varyCookie = []string{"Cookie"}
+	noStore    = []string{"no-store"}
+)
+
+// visitor returns the visitor's token, and what a sealed mark says of its
+// session. With a Sealer a token counts only beside a mark that opens. The
+// error is for verbs that would set a cookie.
+func (web *Web[T]) visitor(w http.ResponseWriter, r *http.Request) (tok Token, seal fact, err error) {
+	tok, seal, opened, err := web.read(w, r)
+	if err != nil || !opened && web.opts.Sealer != nil && !web.opts.AllowUnsealed {
+		return Token{}, fact{}, err
+	}
+	return tok, seal, nil
+}
+
+// read reads the cookies, and tells shared caches that the answer depends on
+// them. A cookie that this response already sets counts before the request's,
+// so that two verbs of one handler speak of the same session.
+func (web *Web[T]) read(w http.ResponseWriter, r *http.Request) (tok Token, seal fact, opened bool, err error) {
 	h := w.Header()
-	if !slices.Contains(h["Vary"], "Cookie") {
+	if vary, ok := h["Vary"]; !ok {
+		h["Vary"] = varyCookie
+	} else if !slices.Contains(vary, "Cookie") {
 		h.Add("Vary", "Cookie")
 	}
 	if _, chosen := h["Cache-Control"]; !chosen {
-		h.Set("Cache-Control", "no-store")
+		h["Cache-Control"] = noStore
 	}
 	if !web.opts.InsecureHTTP && !web.secure(r) {
-		return Token{}, fmt.Errorf("%w: it came over plain HTTP from %s; serve TLS, name the balancer in WebOptions.TrustedProxies so that its X-Forwarded-Proto is believed, or for development set InsecureHTTP", ErrRequest, r.RemoteAddr)
+		return Token{}, seal, false, fmt.Errorf("%w: it came over plain HTTP from %s; serve TLS, name the balancer in WebOptions.TrustedProxies so that its X-Forwarded-Proto is believed, or for development set InsecureHTTP", ErrRequest, r.RemoteAddr)
 	}
-	for _, line := range h["Set-Cookie"] {
-		if value, ok := strings.CutPrefix(line, web.opts.Cookie+"="); ok {
-			value, _, _ = strings.Cut(value, ";")
-			tok, _ := ParseToken(value)
-			return tok, nil
+	var text, mark, newMark string
+	if lines := h["Set-Cookie"]; len(lines) > 0 {
+		for _, line := range lines {
+			line, _, _ = strings.Cut(line, ";")
+			switch name, value, _ := strings.Cut(line, "="); name {
+			case web.opts.Cookie:
+				text, err = value, errSet
+			case web.mark:
+				newMark = value
+			}
 		}
 	}
-	value, n := findCookie(r.Header["Cookie"], web.opts.Cookie)
-	if n > 1 {
-		web.m.opts.Logger.LogAttrs(r.Context(), slog.LevelWarn, "session: duplicate cookie", slog.Int("cookies", n))
-		return Token{}, fmt.Errorf("%w: it has %d cookies named %s, and nobody can tell which is the visitor's; delete this site's cookies", ErrRequest, n, web.opts.Cookie)
+	if err == nil {
+		var n, marks int
+		text, n, mark, marks = findCookies(r.Header["Cookie"], web.opts.Cookie, web.mark)
+		if n > 1 {
+			web.m.opts.Logger.LogAttrs(r.Context(), slog.LevelWarn, "session: duplicate cookie", slog.Int("cookies", n))
+			return Token{}, seal, false, fmt.Errorf("%w: it has %d cookies named %s, and nobody can tell which is the visitor's; delete this site's cookies", ErrRequest, n, web.opts.Cookie)
+		}
+		if marks > 1 {
+			mark = ""
+		}
 	}
-	tok, _ := ParseToken(value)
-	return tok, nil
+	if newMark != "" {
+		mark = newMark
+	}
+	tok, err = ParseToken(text)
+	if err != nil {
+		return Token{}, seal, false, nil
+	}
+	got := decodeMark(web.opts.Sealer, web.aad, &tok, mark, web.m.past.facts.user)
+	tok.mark = got.mark
+	return tok, got.fact, got.opened, nil
 }
 
-// findCookie returns the value of the cookie with exactly this name, and how
-// often the name occurs. It reads the header as RFC 6265bis section 5.8 writes
-// it and takes no quotes away, because a token has only one form.
-func findCookie(lines []string, name string) (value string, n int) {
+var errSet = errors.New("set by this response")
+
+// findCookies returns the values of the cookies with exactly these two names,
+// of which one may begin with the other, and how often each occurs. It reads
+// the header as RFC 6265bis section 5.8 writes it and takes no quotes away,
+// because a token has only one form.
+func findCookies(lines []string, a, b string) (va string, na int, vb string, nb int) {
 	for _, line := range lines {
 		for line != "" {
 			var pair string
 			pair, line, _ = strings.Cut(line, ";")
 			pair = strings.Trim(pair, " \t")
-			if len(pair) > len(name) && pair[len(name)] == '=' && pair[:len(name)] == name {
-				value = pair[len(name)+1:]
-				n++
+			switch name, value, ok := strings.Cut(pair, "="); {
+			case !ok:
+			case name == a:
+				va = value
+				na++
+			case name == b:
+				vb = value
+				nb++
 			}
 		}
 	}
-	return value, n
+	return va, na, vb, nb
 }
 
-// give sets the cookie of a session whose token was just made.
-func (web *Web[T]) give(w http.ResponseWriter, s Session[T], maxAge time.Duration) {
-	if text := s.Token.Reveal(); text != "" {
-		web.set(w, web.cookie(text, int(maxAge/time.Second)))
+// give sets the cookies of a session after a change: the token's if it was just
+// made, and the mark if it is another one than the visitor's.
+func (web *Web[T]) give(w http.ResponseWriter, s Session[T], was Token, maxAge time.Duration) {
+	if s.Token.hand == nil {
+		return
 	}
+	r := &s.Token.hand.rec
+	if text := s.Token.Reveal(); text != "" {
+		web.set(w, web.cookie(web.opts.Cookie, text, int(maxAge/time.Second)))
+	} else if was.mark.version == r.Version && was.mark.epoch == r.Epoch {
+		return
+	}
+	age := 0
+	if r.Idle == r.Lifetime { // remembered, so the token has an age too
+		until, _ := r.Deadline()
+		age = max(int((until.Sub(r.Now)+time.Second-1)/time.Second), 1)
+	}
+	web.set(w, web.cookie(web.mark, web.encode(s), age))
 }
 
-func (web *Web[T]) cookie(value string, maxAge int) *http.Cookie {
+func (web *Web[T]) encode(s Session[T]) string {
+	return encodeMark(web.opts.Sealer, web.aad, s.Token, &s.Token.hand.rec)
+}
+
+// drop deletes the cookies.
+func (web *Web[T]) drop(w http.ResponseWriter) {
+	web.set(w, web.cookie(web.opts.Cookie, "", -1))
+	web.set(w, web.cookie(web.mark, "", -1))
+}
+
+func (web *Web[T]) cookie(name, value string, maxAge int) *http.Cookie {
 	return &http.Cookie{
-		Name: web.opts.Cookie, Value: value, MaxAge: maxAge,
+		Name: name, Value: value, MaxAge: maxAge,
 		Path: "/", Secure: !web.opts.InsecureHTTP, HttpOnly: true, SameSite: web.opts.SameSite,
 	}
 }
@@ -251,7 +402,7 @@ func (web *Web[T]) set(w http.ResponseWriter, c *http.Cookie) {
 	http.SetCookie(w, c)
 	cc := strings.ToLower(strings.Join(h["Cache-Control"], ","))
 	if !strings.Contains(cc, "no-store") && (strings.Contains(cc, "public") || !strings.Contains(cc, "private")) {
-		h.Set("Cache-Control", "no-store")
+		h["Cache-Control"] = noStore
 	}
 }
 

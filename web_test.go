@@ -33,17 +33,34 @@ func request(method string, cookies ...string) *http.Request {
 }
 
 func with(web *roam.Web[Cart], s roam.Session[Cart]) *http.Request {
-	return request("GET", web.RevealCookie(s).Name+"="+s.Token.Reveal())
+	return request("GET", web.RevealCookies(s)[0].Name+"="+s.Token.Reveal())
 }
 
-// cookieFrom returns the one cookie that a response sets.
+// cookiesFrom returns the cookie and the mark that a response sets, of which
+// each comes at most once; nil if it does not set one.
+func cookiesFrom(t *testing.T, w *httptest.ResponseRecorder) (token, mark *http.Cookie) {
+	t.Helper()
+	for _, c := range (&http.Response{Header: w.Header()}).Cookies() {
+		which := &token
+		if strings.HasSuffix(c.Name, "-mark") {
+			which = &mark
+		}
+		if *which != nil {
+			t.Fatalf("the response sets %s twice", c.Name)
+		}
+		*which = c
+	}
+	return token, mark
+}
+
+// cookieFrom returns the token's cookie that a response sets.
 func cookieFrom(t *testing.T, w *httptest.ResponseRecorder) *http.Cookie {
 	t.Helper()
-	cookies := (&http.Response{Header: w.Header()}).Cookies()
-	if len(cookies) != 1 {
-		t.Fatalf("the response sets %d cookies, want 1", len(cookies))
+	c, _ := cookiesFrom(t, w)
+	if c == nil {
+		t.Fatal("the response sets no cookie")
 	}
-	return cookies[0]
+	return c
 }
 
 //
@@ -167,8 +184,9 @@ func TestReadsAndTouchesNeitherSetNorClearACookie(t *testing.T) {
 			}
 		}
 		w := httptest.NewRecorder()
-		if _, err := web.Update(w, with(web, s), put("x")); err != nil || w.Header()["Set-Cookie"] != nil {
-			t.Errorf("an update of a living session: %v, sets %q", err, w.Header()["Set-Cookie"])
+		_, err := web.Update(w, with(web, s), put("x"))
+		if c, _ := cookiesFrom(t, w); err != nil || c != nil {
+			t.Errorf("an update of a living session: %v, sets %v", err, c)
 		}
 	})
 }
@@ -296,7 +314,7 @@ func TestPlainHTTPCarriesNoSession(t *testing.T) {
 		if !c.ok && (!errors.Is(err, roam.ErrRequest) || !strings.Contains(err.Error(), "TrustedProxies") || p.calls() != before) {
 			t.Errorf("%s: %v with %d store calls, want ErrRequest with advice", name, err, p.calls()-before)
 		}
-		r.AddCookie(web.RevealCookie(s))
+		addCookies(r, web.RevealCookies(s))
 		got, err := web.Get(httptest.NewRecorder(), r)
 		if err != nil || (got.User == "ann") != c.ok {
 			t.Errorf("%s: Get = %q, %v; want accepted=%v", name, got.User, err, c.ok)
@@ -425,7 +443,7 @@ func TestVerbsOfOneHandlerSeeEachOther(t *testing.T) {
 	if cookieFrom(t, w).Value != ann.Token.Reveal() {
 		t.Error("the cookie is not the login's")
 	}
-	r.AddCookie(web.RevealCookie(ann))
+	addCookies(r, web.RevealCookies(ann))
 	if err := web.Logout(w, r); err != nil {
 		t.Fatal(err)
 	}
@@ -496,8 +514,8 @@ func TestHandlersNeedNoWrapper(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if len(resp.Cookies()) != 1 {
-		t.Errorf("%d cookies arrived, want 1", len(resp.Cookies()))
+	if len(resp.Cookies()) != 2 {
+		t.Errorf("%d cookies arrived, want token and mark", len(resp.Cookies()))
 	}
 	srv.Client().CloseIdleConnections()
 }
@@ -524,7 +542,7 @@ func BenchmarkPageWithoutSession(b *testing.B) {
 	}{{"bare", bare}, {"roam", site}} {
 		b.Run(c.name, func(b *testing.B) {
 			r := httptest.NewRequest("GET", "https://example.com/", nil)
-			r.AddCookie(web.RevealCookie(s))
+			addCookies(r, web.RevealCookies(s))
 			w := &discard{make(http.Header)}
 			b.ReportAllocs()
 			for b.Loop() {
@@ -563,3 +581,9 @@ func (d *discard) Header() http.Header               { return d.h }
 func (d *discard) Write(b []byte) (int, error)       { return len(b), nil }
 func (d *discard) WriteString(s string) (int, error) { return len(s), nil }
 func (d *discard) WriteHeader(int)                   {}
+
+func addCookies(r *http.Request, cookies []*http.Cookie) {
+	for _, c := range cookies {
+		r.AddCookie(c)
+	}
+}

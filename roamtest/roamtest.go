@@ -54,11 +54,13 @@ func Request[T any](t testing.TB, web *roam.Web[T], s roam.Session[T], method, p
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, "https://example.com"+path, body)
 	if !s.ID.IsZero() {
-		c := web.RevealCookie(s)
-		if c == nil {
+		cookies := web.RevealCookies(s)
+		if cookies == nil {
 			t.Fatalf("roamtest: the secret of session %v is not known here; pass the Session that Login or Update returned", s.ID)
 		}
-		r.AddCookie(c)
+		for _, c := range cookies {
+			r.AddCookie(c)
+		}
 	}
 	return r
 }

@@ -53,7 +53,7 @@ func (s *spy) Fatalf(f string, args ...any) { s.Errorf(f, args...); panic(s) }
 func TestServeReportsACookieThatCameTooLate(t *testing.T) {
 	sessions := roamtest.New[cart](t)
 	web := roam.Must(roam.NewWeb(sessions, nil))
-	for late, want := range map[bool]int{false: 0, true: 1} {
+	for late, want := range map[bool]int{false: 0, true: 2} {
 		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if late {
 				io.WriteString(w, "too early a byte")

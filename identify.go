@@ -1,0 +1,194 @@
+package roam
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"sync"
+	"time"
+)
+
+// An Identity says who a visitor is, without what the session holds.
+type Identity struct {
+	ID    ID     // of the session; zero if there is none
+	User  string // "" until login
+	Level Level  // of the login
+
+	// LoggedIn and Expires are the store's time, LoggedIn is zero before
+	// login. Use since the last answer of the store may have moved Expires on.
+	LoggedIn, Expires time.Time
+
+	// Stale says that the store was not there to confirm it; see
+	// [Web.IdentifyStale].
+	Stale bool
+}
+
+// Identify says whose session tok opens. It costs no trip to the store while
+// this manager has asked not long ago, the log of ends has been read since, by
+// Run, and names no end and no login of the session. So a revoke shows within
+// a second, and within five if the log cannot be read; then the store is asked.
+// It counts as use of the session. The errors are those of Get, but that the
+// data is not decoded.
+func (m *Manager[T]) Identify(ctx context.Context, tok Token) (Identity, error) {
+	who, _, err := m.identify(ctx, tok, &fact{})
+	return who, err
+}
+
+// identify also takes what tok's mark says, if it is a sealed one, and returns the version of the
+// session by which it decided.
+func (m *Manager[T]) identify(ctx context.Context, tok Token, seal *fact) (Identity, uint64, error) {
+	if tok.IsZero() {
+		return Identity{}, 0, nil
+	}
+	p := &m.past
+	mark := p.mark.Load() // before the log is looked up: it tells up to where that is complete
+	now, young := mark.clock()
+	if young {
+		name := p.lookUp(tok.id)
+		if tok.mark.sealed && mark.holds(seal, name, now, sealWindow) {
+			p.facts.intern(tok, seal)
+			return m.identity(ctx, tok, seal, now), seal.version, nil
+		}
+		if f, ok := p.facts.get(tok); ok && mark.holds(&f, name, now, sealWindow) {
+			return m.identity(ctx, tok, &f, now), f.version, nil
+		}
+	}
+	h, err := m.load(ctx, tok, "", tok.want())
+	if err != nil {
+		return Identity{}, 0, err
+	}
+	f := factOf(&h.rec)
+	p.facts.put(tok, f)
+	return m.identity(ctx, tok, &f, f.verified), f.version, nil
+}
+
+// holds reports whether f still tells how the session is at the time now, in
+// the store's time, so far as anybody who has read the log up to w can know.
+func (w *watermark) holds(f *fact, name named, now int64, window time.Duration) bool {
+	return f.epoch == w.epoch && f.version >= name.version &&
+		f.verified >= w.since && f.verified <= now && now-f.verified < window.Microseconds() &&
+		now < f.deadline()
+}
+
+// deadline is when the session is over if nobody touches it, in microseconds.
+func (f *fact) deadline() int64 {
+	start := f.created
+	if f.loggedIn != 0 {
+		start = f.loggedIn
+	}
+	return min(f.seen+f.idle.Microseconds(), start+f.lifetime.Microseconds())
+}
+
+// identity is the answer, and counts as use.
+func (m *Manager[T]) identity(ctx context.Context, tok Token, f *fact, now int64) Identity {
+	r := f.record(tok.id, now)
+	m.touch(ctx, &r)
+	return Identity{ID: tok.id, User: f.user, Level: f.level, LoggedIn: r.LoggedIn, Expires: time.UnixMicro(f.deadline()).UTC()}
+}
+
+// stale is what identify falls back to when the store does not answer and the
+// page can do with what was true not longer than so long ago.
+func (m *Manager[T]) stale(tok Token, seal *fact, atMost time.Duration) (who Identity, ok bool) {
+	p := &m.past
+	mark := p.mark.Load()
+	if mark == nil {
+		return who, false
+	}
+	now, _ := mark.clock()
+	name := p.lookUp(tok.id)
+	f, known := p.facts.get(tok)
+	if tok.mark.sealed && (!known || seal.verified > f.verified) {
+		f, known = *seal, true
+	}
+	if !known || !mark.holds(&f, name, now, atMost) {
+		return who, false
+	}
+	return Identity{ID: tok.id, User: f.user, Level: f.level, LoggedIn: f.record(tok.id, now).LoggedIn,
+		Expires: time.UnixMicro(f.deadline()).UTC(), Stale: true}, true
+}
+
+// Fresh is Get with the certainty that no copy of the record can give: it
+// always asks the store for the newest.
+func (m *Manager[T]) Fresh(ctx context.Context, tok Token) (Session[T], error) {
+	return m.get(ctx, tok, Want{})
+}
+
+// maxFacts is how many facts a generation keeps; each takes about 300 bytes.
+const maxFacts = 1 << 15
+
+// facts are what Identify has learned of sessions, in two generations, so that
+// the memory is bounded by the sessions in use and by number.
+type facts struct {
+	lock     sync.RWMutex
+	since    time.Time
+	now, old map[ID]known
+}
+
+type known struct {
+	proof Proof
+	fact  fact
+}
+
+// get returns what is known of the session of tok, if tok opens it.
+func (s *facts) get(tok Token) (fact, bool) {
+	s.lock.RLock()
+	defer s.lock.RUnlock()
+	k, ok := s.find(tok.id)
+	if !ok || subtle.ConstantTimeCompare(k.proof[:], tok.proof[:]) != 1 {
+		return fact{}, false
+	}
+	return k.fact, true
+}
+
+func (s *facts) find(id ID) (known, bool) {
+	k, ok := s.now[id]
+	if !ok {
+		k, ok = s.old[id]
+	}
+	return k, ok
+}
+
+// put remembers a fact, unless a newer one is known.
+func (s *facts) put(tok Token, f fact) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	if k, ok := s.find(tok.id); ok && k.fact.epoch == f.epoch && (k.fact.version > f.version || k.fact.version == f.version && k.fact.verified > f.verified) {
+		return
+	}
+	if time.Since(s.since) > sealWindow || len(s.now) >= maxFacts {
+		s.since, s.old, s.now = time.Now(), s.now, make(map[ID]known)
+	}
+	s.now[tok.id] = known{tok.proof, f}
+}
+
+// user returns the text as a string, which is the one already known if the
+// session is.
+func (s *facts) user(id ID, text []byte) string {
+	s.lock.RLock()
+	k, _ := s.find(id)
+	s.lock.RUnlock()
+	if k.fact.user == string(text) {
+		return k.fact.user
+	}
+	return string(text)
+}
+
+// intern makes the user of a seal known, so that the next one costs no string.
+func (s *facts) intern(tok Token, seal *fact) {
+	if seal.user == "" {
+		return
+	}
+	s.lock.RLock()
+	k, ok := s.find(tok.id)
+	s.lock.RUnlock()
+	if !ok || k.fact.user != seal.user {
+		s.put(tok, *seal)
+	}
+}
+
+// want is how new an answer must be for the visitor who has tok.
+func (t Token) want() Want { return Want{Version: t.mark.version, Epoch: t.mark.epoch} }
+
+// ErrLogin says that a page needs a login: one at all, a more recent one, or
+// one of a higher level. Lead the visitor to a login and back.
+var ErrLogin = errors.New("roam: a login is required")
