@@ -26,12 +26,13 @@ type past struct {
 	next Cursor     // of the log, under feed
 	mark atomic.Pointer[watermark]
 
-	mu     sync.RWMutex
-	named  map[ID]named
-	forgot int64         // see watermark.since
-	writes []wrote       // oldest first
-	audit  []wrote       // those of the epoch that is over, not yet looked for
-	behind map[ID]uint64 // versions that visitors have seen and the store has not
+	mu        sync.RWMutex
+	named     map[ID]named
+	forgot    int64         // see watermark.since
+	forgetful bool          // entries were dropped since the log was last read
+	writes    []wrote       // oldest first
+	audit     []wrote       // those of the epoch that is over, not yet looked for
+	behind    map[ID]uint64 // versions that visitors have seen and the store has not
 
 	facts facts // read at the store by Identify
 	lost  atomic.Uint64

@@ -20,8 +20,8 @@ type watermark struct {
 	now   int64     // the store's clock at that read, in microseconds
 	epoch uint64
 
-	// What was read at the store before this, in its time, may have been
-	// changed by an end that is not remembered here.
+	// What was read at the store until then, in its time, may have been changed
+	// by an end that is not remembered here.
 	since int64
 }
 
@@ -73,6 +73,9 @@ func (m *Manager[T]) follow(ctx context.Context) error {
 	}
 	mark := &watermark{began: began, now: log.Now.UnixMicro(), epoch: log.Epoch}
 	p.mu.Lock()
+	if p.forgetful {
+		p.forgot, p.forgetful = mark.now, false
+	}
 	mark.since = p.forgot
 	p.mu.Unlock()
 	p.mark.Store(mark)
@@ -122,12 +125,8 @@ func (p *past) forget(now time.Time) {
 			break
 		}
 	}
-	if mark := p.mark.Load(); mark != nil {
-		p.forgot, _ = mark.clock()
-		next := *mark
-		next.since = p.forgot
-		p.mark.Store(&next)
-	}
+	p.mark.Store(nil)
+	p.forgetful = true
 }
 
 // lookUp returns what the log says of a session, the zero value if nothing.

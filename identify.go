@@ -66,7 +66,7 @@ func (m *Manager[T]) identify(ctx context.Context, tok Token, seal *fact) (Ident
 // the store's time, so far as anybody who has read the log up to w can know.
 func (w *watermark) holds(f *fact, name named, now int64, window time.Duration) bool {
 	return f.epoch == w.epoch && f.version >= name.version &&
-		f.verified >= w.since && f.verified <= now && now-f.verified < window.Microseconds() &&
+		f.verified > w.since && f.verified <= now && now-f.verified < window.Microseconds() &&
 		now < f.deadline()
 }
 

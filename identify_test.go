@@ -231,6 +231,30 @@ func TestACutFeedIsTrustedForFiveSeconds(t *testing.T) {
 	})
 }
 
+// What ended while the log was being read is not in what was read.
+func TestASlowFeedCountsFromItsBeginning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProbe()
+		m := manager(t, p.Store, nil)
+		_, web := site(t, p, nil, sealedWeb)
+		b := &browser{web, map[string]string{}}
+		s := b.login(t, "ann")
+		p.hooks(nil, func(method string) error {
+			if method == "Ends" {
+				time.Sleep(4 * time.Second)
+			}
+			return nil
+		})
+		time.Sleep(8*time.Second + 600*time.Millisecond) // a read has just begun
+		if err := m.Revoke(t.Context(), s.ID, roam.Revoked); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5500 * time.Millisecond)
+		_, err := b.identify()
+		wantReason(t, "later", err, roam.Revoked)
+	})
+}
+
 // Law 8: neither early nor late, whatever this server's clock says.
 func TestIdentifyJudgesLimitsByTheStoresClock(t *testing.T) {
 	for _, off := range []time.Duration{-time.Hour, 0, time.Hour} {
@@ -261,6 +285,82 @@ func TestIdentifyJudgesLimitsByTheStoresClock(t *testing.T) {
 			wantReason(t, "kept late", err, roam.Lifetime)
 		})
 	}
+}
+
+// The window of a seal is longer than a short idle timeout.
+func TestASealPastItsDeadlineDecidesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, web := site(t, roam.NewMemStore(), &roam.Options{IdleTimeout: time.Minute, Lifetime: 2 * time.Minute}, sealedWeb)
+		lazy, busy := &browser{web, map[string]string{}}, &browser{web, map[string]string{}}
+		lazy.login(t, "ann")
+		busy.login(t, "bob")
+		for range 3 {
+			time.Sleep(30 * time.Second)
+			if who, err := busy.identify(); err != nil || who.User != "bob" {
+				t.Errorf("in use: %v", err)
+			}
+		}
+		_, err := lazy.identify()
+		wantReason(t, "not in use", err, roam.Idle)
+		time.Sleep(30 * time.Second)
+		_, err = busy.identify()
+		wantReason(t, "in use for too long", err, roam.Lifetime)
+	})
+}
+
+// More ends than a server remembers: what it forgets it asks for.
+func TestMassRevocationIsSeenInFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := roam.NewMemStore()
+		m, web := site(t, store, nil, sealedWeb)
+		var some []*browser
+		for i := range 70_000 {
+			if i%100 == 0 {
+				b := &browser{web, map[string]string{}}
+				b.login(t, "ann")
+				some = append(some, b)
+				continue
+			}
+			if _, err := store.Insert(t.Context(), roam.Record{ID: roam.ID{6: 0x40, 8: 0x80, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}, User: "ann", Idle: time.Hour, Lifetime: time.Hour}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n, err := m.RevokeUser(t.Context(), "ann", roam.Revoked); n != 70_000 || err != nil {
+			t.Fatal(n, err)
+		}
+		time.Sleep(time.Second)
+		alive := 0
+		for _, b := range some {
+			if _, err := b.identify(); reason(err) != roam.Revoked {
+				alive++
+			}
+		}
+		if alive > 0 {
+			t.Errorf("%d of %d revoked sessions still answer", alive, len(some))
+		}
+	})
+}
+
+// A login that the failover lost is nobody's, though its seal is good.
+func TestASealOfAnOlderEpochDecidesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair()
+		m, web := site(t, p, nil, sealedWeb)
+		kept := login(t, m, roam.Token{}, "bob")
+		p.lag()
+		b := &browser{web, map[string]string{}}
+		b.login(t, "ann")
+		time.Sleep(time.Second)
+		p.failOver()
+		for _, wait := range []time.Duration{0, time.Second} {
+			if _, err := m.Get(t.Context(), visitor(t, kept)); err != nil { // notices the failover
+				t.Fatal(err)
+			}
+			time.Sleep(wait)
+			_, err := b.identify()
+			wantReason(t, "lost", err, roam.Missing)
+		}
+	})
 }
 
 // Law 14.
@@ -386,6 +486,24 @@ func TestASealedMarkSaysNothingToItsReader(t *testing.T) {
 	}
 }
 
+// A mark serves its own token only.
+func TestAnothersMarkSaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, web := site(t, roam.NewMemStore(), nil, sealedWeb)
+		ann, bob := &browser{web, map[string]string{}}, &browser{web, map[string]string{}}
+		ann.login(t, "ann")
+		bob.login(t, "bob")
+		time.Sleep(time.Second)
+		ann.jar["__Host-roam-mark"] = bob.jar["__Host-roam-mark"]
+		if who, err := ann.identify(); err != nil || who.User != "ann" {
+			t.Errorf("got %q, %v; want ann", who.User, err)
+		}
+		ann.jar["__Host-roam"] = ann.jar["__Host-roam"][:22] + bob.jar["__Host-roam"][22:] // ann's ID, bob's secret
+		_, err := ann.identify()
+		wantReason(t, "another's secret", err, roam.Forged)
+	})
+}
+
 // A mark lives as long as its token, so that a gate does not close early.
 func TestARememberedMarkOutlivesTheBrowser(t *testing.T) {
 	m := manager(t, roam.NewMemStore(), nil)
@@ -405,7 +523,8 @@ func TestARememberedMarkOutlivesTheBrowser(t *testing.T) {
 	}
 }
 
-// A stale answers with what it saw first, if that is new enough.
+// A stale keeps copies of what it loads, and answers with them if they are new
+// enough.
 type stale struct {
 	roam.Store
 	mu  sync.Mutex
@@ -415,17 +534,18 @@ type stale struct {
 func (s *stale) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if rec, ok := s.old[id]; ok && want.Version != 0 && rec.Version >= want.Version && rec.Epoch >= want.Epoch {
-		rec.Data = bytes.Clone(rec.Data)
-		return rec, nil
-	}
 	rec, err := s.Store.Load(ctx, id, want)
-	if _, ok := s.old[id]; !ok && err == nil {
-		kept := rec
-		kept.Data = bytes.Clone(rec.Data)
-		s.old[id] = kept
+	if err != nil {
+		return rec, err
 	}
-	return rec, err
+	if old, ok := s.old[id]; ok && want.Version != 0 && old.Version >= want.Version && old.Epoch >= want.Epoch {
+		old.Data, old.Now = bytes.Clone(old.Data), rec.Now
+		return old, nil
+	}
+	kept := rec
+	kept.Data = bytes.Clone(rec.Data)
+	s.old[id] = kept
+	return rec, nil
 }
 
 // Law 3.
@@ -455,7 +575,6 @@ func TestAVisitorReadsItsOwnWritesOnEveryServer(t *testing.T) {
 			}
 			// What is decided on a copy alone would be decided on the past.
 			full := errors.New("full")
-			b.jar = map[string]string{"__Host-roam": b.jar["__Host-roam"], "__Host-roam-mark": b.jar["__Host-roam-mark"]}
 			if _, err := webs[1].Update(httptest.NewRecorder(), b.request(), put("elsewhere")); err != nil { // its mark never arrives
 				t.Fatal(err)
 			}
@@ -472,6 +591,49 @@ func TestAVisitorReadsItsOwnWritesOnEveryServer(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A late mark from before a login is too old to ask a copy by.
+func TestALateMarkLeadsNobodyBack(t *testing.T) {
+	store := roam.NewMemStore()
+	copied := website(t, manager(t, &stale{Store: store, old: map[roam.ID]roam.Record{}}, nil), nil)
+	web := website(t, manager(t, store, nil), nil)
+	b := &browser{web, map[string]string{}}
+	late := httptest.NewRecorder()
+	web.Update(late, b.request(), put("tea"))
+	b.keep(late)
+	b.login(t, "ann")
+	b.visit(func(w http.ResponseWriter, r *http.Request) { copied.Get(w, r) })
+	b.visit(func(w http.ResponseWriter, r *http.Request) { web.Update(w, r, put("milk")) })
+	b.jar["__Host-roam-mark"] = func() string { _, mark := cookiesFrom(t, late); return mark.Value }()
+	b.visit(func(w http.ResponseWriter, r *http.Request) {
+		if s, err := copied.Get(w, r); err != nil || len(s.Data.Items) != 2 {
+			t.Errorf("got %v, %v; want tea and milk", s.Data.Items, err)
+		}
+	})
+}
+
+// A copy does not know of use elsewhere.
+func TestACopyThatLooksIdleIsConfirmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := roam.NewMemStore()
+		m := manager(t, store, nil)
+		copied := website(t, manager(t, &stale{Store: store, old: map[roam.ID]roam.Record{}}, nil), nil)
+		b := &browser{website(t, m, nil), map[string]string{}}
+		s := b.login(t, "ann")
+		b.visit(func(w http.ResponseWriter, r *http.Request) { copied.Get(w, r) })
+		for range 3 {
+			time.Sleep(45 * time.Minute)
+			if _, err := m.Get(t.Context(), visitor(t, s)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.visit(func(w http.ResponseWriter, r *http.Request) {
+			if s, err := copied.Get(w, r); err != nil || s.User != "ann" {
+				t.Errorf("got %v, %v; want ann", s.User, err)
+			}
+		})
+	})
 }
 
 // A copy that has not heard of a login turns nobody away.
@@ -666,7 +828,12 @@ func TestWatchGoesOnWhileTheSessionIsUsedElsewhereOrUnknown(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			p.hooks(func(string) error { return errLost }, nil)
+			p.hooks(func(method string) error {
+				if method == "Load" {
+					return errLost
+				}
+				return nil
+			}, nil)
 			time.Sleep(2 * time.Hour)
 			if ctx.Err() != nil {
 				t.Errorf("ended: %v", context.Cause(ctx))
@@ -676,6 +843,30 @@ func TestWatchGoesOnWhileTheSessionIsUsedElsewhereOrUnknown(t *testing.T) {
 			synctest.Wait()
 			wantReason(t, "when the store is back", context.Cause(ctx), roam.Idle)
 		})
+	})
+}
+
+// The session ends, and the log tells, before the answer that it lives arrives.
+func TestWatchMissesNoEndWhileItBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProbe()
+		_, web := site(t, p, nil, nil)
+		m := manager(t, p.Store, nil)
+		s := login(t, m, roam.Token{}, "ann")
+		p.hooks(nil, func(method string) error {
+			if method == "Load" {
+				m.Logout(context.Background(), s.Token)
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+		ctx, _, err := web.Watch(httptest.NewRecorder(), with(web, s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		wantReason(t, "Watch", context.Cause(ctx), roam.LoggedOut)
 	})
 }
 
