@@ -23,6 +23,7 @@ type Manager[T any] struct {
 	past  past
 
 	watches watches
+	sharing sharing
 }
 
 // New returns a manager, or an error if the options contradict each other. A
@@ -35,7 +36,7 @@ func New[T any](store Store, opts *Options) (*Manager[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager[T]{store: store, opts: resolved}
+	m := &Manager[T]{store: store, opts: resolved, sharing: sharingOf[T]()}
 	m.past.turn = make(chan struct{}, 1)
 	return m, nil
 }
@@ -56,7 +57,7 @@ func (m *Manager[T]) get(ctx context.Context, tok Token, want Want) (Session[T],
 		return Session[T]{}, err
 	}
 	var data T
-	if _, err := m.decode(&h.rec, &data); err != nil {
+	if err := m.view(&h.rec, &data); err != nil {
 		return Session[T]{}, err
 	}
 	m.touch(ctx, &h.rec)

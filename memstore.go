@@ -47,7 +47,7 @@ func (s *MemStore) answer(r Record, now time.Time) Record {
 // keep is what enters it. Now and Epoch belong to answers alone.
 func (s *MemStore) keep(r Record, now time.Time) Record {
 	r.Data = bytes.Clone(r.Data)
-	r.Now, r.Epoch = time.Time{}, 0
+	r.Now, r.Epoch, r.memo = time.Time{}, 0, nil
 	s.recs[r.ID] = r
 	return s.answer(r, now)
 }

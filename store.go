@@ -159,6 +159,8 @@ type Record struct {
 	// history of the store's; a backup put back begins another, higher one.
 	Now   time.Time
 	Epoch uint64
+
+	memo *memo // of what was decoded from Data
 }
 
 // Deadline returns when the record is over if nobody touches it, by which
