@@ -139,6 +139,38 @@ var children = map[string]func(w *worker){
 		})
 	},
 
+	// Logins and their ends until the process is killed: what of them must be
+	// in the store's log.
+	"end": func(w *worker) {
+		ctx := context.Background()
+		parallel(4, func(i int) {
+			for k := 0; ; k++ {
+				user := fmt.Sprint(w.name, "-", i)
+				s, err := w.m.Update(ctx, roam.Token{}, func(b *basket) error { b.N++; return nil })
+				if err == nil {
+					s, err = w.m.Login(ctx, s.Token, roam.Login{User: user}, nil)
+				}
+				if err == nil {
+					w.say("logged %v 2", s.ID)
+					why := roam.LoggedOut
+					if k%2 == 0 {
+						err = w.m.Logout(ctx, s.Token)
+					} else {
+						why = roam.PasswordChanged
+						_, err = w.m.RevokeUser(ctx, user, why)
+					}
+					if err == nil {
+						w.say("logged %v 3 %s", s.ID, why)
+					}
+				}
+				if err != nil {
+					w.say("error: %v", err)
+					return
+				}
+			}
+		})
+	},
+
 	// Work of all kinds that goes on until the process is killed: counts in
 	// the sessions given, and sessions that are started, logged in and
 	// logged out.
@@ -372,6 +404,65 @@ func TestSQLiteALoginLosesNoUpdateOfOtherProcesses(t *testing.T) {
 		same(t, s.Data.Items, want)
 		t.Logf("%d updates landed before the login", len(want)-1)
 	}
+}
+
+// What one process has ended is in the log that another reads, as soon as
+// anybody can know of it, and after a kill too.
+func TestSQLiteEveryProcessHearsOfEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sessions.db")
+	store := openFile(t, path)
+	hear := func(store roam.Store, log map[string]bool, next *roam.Cursor) {
+		got, err := store.Ends(t.Context(), *next)
+		if err != nil {
+			t.Errorf("Ends: %v", err)
+		}
+		for _, e := range got.Ends {
+			log[strings.TrimSpace(fmt.Sprintf("logged %v %d %s", e.ID, e.Version, e.Why))] = true
+		}
+		*next = got.Next
+	}
+	var processes []*process
+	for i := range 3 {
+		processes = append(processes, spawn(t, "end", path, fmt.Sprint(i)))
+	}
+	said := make([][]string, len(processes))
+	parallel(len(processes), func(i int) {
+		p := processes[i]
+		p.start(t)
+		log, next := make(map[string]bool), roam.Cursor("")
+		for range 10 * rounds(20) {
+			line, ok := p.line(t)
+			if !ok {
+				t.Errorf("process %d ended by itself", i)
+				return
+			}
+			if hear(store, log, &next); !log[line] {
+				t.Errorf("process %d said %q, and after that it is not in the log", i, line)
+				return
+			}
+			said[i] = append(said[i], line)
+		}
+		if err := p.cmd.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		said[i] = append(said[i], p.rest(t)...)
+		p.kill()
+	})
+	with(t, path, func(store *sqlitestore.Store, _ *roam.Manager[basket]) {
+		log, next := make(map[string]bool), roam.Cursor("")
+		hear(store, log, &next)
+		n := 0
+		for _, line := range slices.Concat(said...) {
+			if !log[line] {
+				t.Errorf("the log has no %q, which a killed process had said", line)
+			}
+			n++
+		}
+		t.Logf("%d entries were told of, the log has %d", n, len(log))
+		if len(log) > n+len(processes)*4*2 {
+			t.Errorf("the log has %d entries, %d were told of, and each of 12 goroutines had two under way at most", len(log), n)
+		}
+	})
 }
 
 // A write that was acknowledged is there after the process that made it was

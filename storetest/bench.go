@@ -139,6 +139,46 @@ func Bench(b *testing.B, open func(tb testing.TB) roam.Store) {
 			}
 		}
 	})
+	b.Run("Rotate", func(b *testing.B) { // an update that enters the log
+		s := open(b)
+		recs := fill(b, s, 100)
+		for i := 0; b.Loop(); i++ {
+			rec, err := s.Update(ctx, rotated(recs[i%len(recs)]))
+			if err != nil {
+				b.Fatal(err)
+			}
+			recs[i%len(recs)] = rec
+		}
+	})
+	b.Run("EndsOfNothingNew", func(b *testing.B) { // as every server asks all the time
+		s := open(b)
+		for _, rec := range fill(b, s, 1000) {
+			if err := s.End(ctx, rec.ID, roam.LoggedOut); err != nil {
+				b.Fatal(err)
+			}
+		}
+		log, err := s.Ends(ctx, "")
+		b.ResetTimer()
+		for b.Loop() {
+			if log, err = s.Ends(ctx, log.Next); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("Ends1000", func(b *testing.B) {
+		s := open(b)
+		for _, rec := range fill(b, s, 1000) {
+			if err := s.End(ctx, rec.ID, roam.LoggedOut); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ResetTimer()
+		for b.Loop() {
+			if log, err := s.Ends(ctx, ""); err != nil || len(log.Ends) != 1000 {
+				b.Fatalf("%d ends, error %v", len(log.Ends), err)
+			}
+		}
+	})
 	b.Run("List10Of1000", func(b *testing.B) {
 		s := open(b)
 		fill(b, s, 990)

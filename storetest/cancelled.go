@@ -37,6 +37,7 @@ var cancelledLaws = []law{
 			"Touch":   func() error { return t.store.Touch(ctx, []roam.Touch{{ID: b.ID, At: now}}) },
 			"End":     func() error { return t.store.End(ctx, a.ID, roam.Revoked) },
 			"EndUser": func() error { _, err := t.store.EndUser(ctx, "ann", roam.Revoked); return err },
+			"Ends":    func() error { _, err := t.store.Ends(ctx, ""); return err },
 			"List":    func() error { return first(t.store.List(ctx, "ann")) },
 			"All":     func() error { return first(t.store.All(ctx)) },
 			"Prune":   func() error { _, err := t.store.Prune(ctx, 0, many); return err },

@@ -3,8 +3,10 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -133,6 +135,103 @@ var concurrentLaws = []law{
 				t.Fatalf("round %d: the session is back: version %d, data %s", round, tomb.Version, abridge(tomb.Data))
 			}
 		}
+	}},
+
+	// A server that reads the log relies on nothing that is older than its
+	// last look. But transactions become visible in another order than they
+	// begin in, or take their numbers.
+	{"Concurrent/NoEndIsMissed", func(t *tester) {
+		const writers, readers = 4, 3
+		var mu sync.Mutex
+		var made []roam.ID
+		var done []change // whose calls have returned
+		var left atomic.Int64
+		left.Store(writers)
+
+		// Every session has the same life.
+		life := map[uint64]roam.Reason{2: "", 4: "", 6: roam.LoggedOut}
+		live := func(i int) error {
+			rec, err := t.store.Insert(t.Context(), record(newID().String()))
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			made = append(made, rec.ID)
+			mu.Unlock()
+			for version := uint64(2); version <= 6; version++ {
+				why, logged := life[version]
+				switch {
+				case why != "" && i%2 == 0:
+					err = t.store.End(t.Context(), rec.ID, why)
+				case why != "":
+					_, err = t.store.EndUser(t.Context(), rec.User, why)
+				case logged:
+					rec, err = t.store.Update(t.Context(), rotated(rec))
+				default:
+					rec, err = t.store.Update(t.Context(), edit(rec, "x"))
+				}
+				if err != nil {
+					return err
+				}
+				if logged {
+					mu.Lock()
+					done = append(done, change{rec.ID, version, why})
+					mu.Unlock()
+				}
+			}
+			return nil
+		}
+		read := func(r *rand.Rand) error {
+			f := t.follower()
+			checked := 0
+			for more := true; more && !t.Failed(); {
+				more = left.Load() > 0 // else this is the last time
+				mu.Lock()
+				before := done
+				id := newID()
+				if len(made) > 0 {
+					id = made[len(made)-1-r.IntN(min(len(made), writers))]
+				}
+				mu.Unlock()
+				rec, err := t.store.Load(t.Context(), id, roam.Want{})
+				if err != nil && !errors.Is(err, roam.ErrNotFound) {
+					return err
+				}
+				log, err := t.store.Ends(t.Context(), f.next)
+				if err != nil {
+					return err
+				}
+				f.read(log)
+				for ; checked < len(before); checked++ {
+					if f.known[before[checked]] == nil {
+						t.Errorf("a reader of the log missed %v, which had happened before it asked", before[checked])
+					}
+				}
+				for version := uint64(2); version <= rec.Version; version++ {
+					if why, logged := life[version]; logged && f.known[change{id, version, why}] == nil {
+						t.Errorf("session %v was seen with version %d, and after that the log has no version %d", id, rec.Version, version)
+					}
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			t.sameChanges("a reader that followed the log", slices.Collect(maps.Keys(f.known)), done)
+			return nil
+		}
+		each(writers+readers, func(i int) {
+			var err error
+			if i < readers {
+				err = read(rand.New(rand.NewPCG(uint64(i), 3)))
+			} else {
+				for k := 0; k < t.rounds(20) && err == nil; k++ {
+					err = live(k)
+				}
+				left.Add(-1)
+			}
+			if err != nil {
+				t.Errorf("%v", err)
+			}
+		})
 	}},
 
 	{"Concurrent/AllMethodsAtOnce", func(t *tester) {

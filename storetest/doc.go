@@ -23,6 +23,7 @@
 //
 //	Load Insert Update Touch      one step at a time: what it must do, and
 //	End EndUser List All Prune    above all what it must leave alone
+//	Ends                          the log has every end, and nothing else
 //	Answers Cancelled             what holds for all methods
 //	Concurrent                    many goroutines on one record
 //	Histories                     concurrent histories are linearizable, also

@@ -34,6 +34,11 @@ type mutant struct {
 	writes int // so far
 	calls  int
 	fresh  map[roam.ID]int
+	log    []logged
+	seq    int             // of the log
+	reads  int             // of the log
+	lent   []roam.End      // the log as "Ends give their own slice out" has it
+	ending context.Context // of the End or EndUser that runs
 }
 
 func newMutant(bug string) *mutant {
@@ -45,6 +50,12 @@ func newMutant(bug string) *mutant {
 		s.Insert(context.Background(), record("ann"))
 	}
 	return s
+}
+
+// A logged is an entry of the log with its place in it.
+type logged struct {
+	seq int
+	roam.End
 }
 
 var errOwn = errors.New("an error of the store's own")
@@ -226,7 +237,26 @@ func (s *mutant) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Rec
 	case !ok && s.is("Load finds what is missing"):
 		return s.answer(roam.Record{ID: id}, now), nil
 	case !ok, s.is("Load hides tombstones") && !r.Ended.IsZero(), s.is("Load judges expiry") && over && r.Ended.IsZero():
-		return roam.Record{}, roam.ErrNotFound
+		a := s.answer(roam.Record{}, now)
+		switch s.bug {
+		case "Not found has no clock":
+			a.Now = time.Time{}
+		case "Not found has no epoch":
+			a.Epoch = 0
+		case "Not found has an ID":
+			a.ID = id
+		}
+		return a, roam.ErrNotFound
+	case want.Version > r.Version && s.is("Load fails without the version wanted"):
+		return roam.Record{}, fmt.Errorf("%w: no such version", roam.ErrUnavailable)
+	case want.Version > 0 && want.Epoch > s.epoch && s.is("Load does not find another epoch"):
+		return s.answer(roam.Record{}, now), roam.ErrNotFound
+	case want.Version > 0 && r.Version == 1 && s.is("Load believes a copy without the record"):
+		return s.answer(roam.Record{}, now), roam.ErrNotFound
+	case want.Version > 0 && s.stale[id].Version > 0 && s.is("Load does not check the version wanted"),
+		want.Version > r.Version && s.stale[id].Version > 0 && s.is("Load is stale without the version wanted"),
+		want == roam.Want{Durable: true} && s.stale[id].Version > 0 && s.is("Load is stale if it must be durable"):
+		r = s.stale[id]
 	case s.is("Load is stale") && s.stale[id].Version > 0 && s.writes%2 == 0,
 		s.is("Load is stale after an end") && s.stale[id].Version > 0 && !r.Ended.IsZero() && now.Sub(r.Ended) < 100*time.Microsecond:
 		r = s.stale[id]
@@ -284,6 +314,9 @@ func (s *mutant) Insert(ctx context.Context, rec roam.Record) (roam.Record, erro
 	s.born[rec.ID], s.fresh[rec.ID] = rec.User, s.writes
 	rec = s.narrow(rec, roam.Record{})
 	a := s.keep(rec, now)
+	if s.is("The log has inserts") {
+		s.enter(s.place(), roam.End{ID: rec.ID, Version: rec.Version, At: now})
+	}
 	if s.is("Insert gives its own slice out") {
 		a.Data = rec.Data
 	}
@@ -342,6 +375,8 @@ func (s *mutant) Update(ctx context.Context, rec roam.Record) (roam.Record, erro
 	}
 	if !ok || !fits || s.over(old, rec, now) {
 		switch s.bug {
+		case "The log has updates that conflict":
+			s.enter(s.place(), roam.End{ID: rec.ID, Version: rec.Version + 1, At: now})
 		case "Update calls a conflict unavailable":
 			return roam.Record{}, fmt.Errorf("%w: %w", roam.ErrUnavailable, roam.ErrConflict)
 		case "Update calls a conflict not found":
@@ -359,6 +394,14 @@ func (s *mutant) Update(ctx context.Context, rec roam.Record) (roam.Record, erro
 	}
 	if s.is("Update compares, then swaps") {
 		s.gap()
+	}
+	var seq int
+	if s.is("A cursor passes what is not yet visible") {
+		seq = s.place()
+		s.lag(1)
+		if s.recs[rec.ID].Version != old.Version {
+			return roam.Record{}, roam.ErrConflict
+		}
 	}
 	given := rec
 	if !s.is("Update stores the version it was given") {
@@ -393,6 +436,7 @@ func (s *mutant) Update(ctx context.Context, rec roam.Record) (roam.Record, erro
 	}
 	rec = s.narrow(rec, old)
 	a := s.keep(rec, now)
+	s.rotate(seq, rec, old, now)
 	switch s.bug {
 	case "Update gives its own slice out":
 		a.Data = rec.Data
@@ -408,6 +452,43 @@ func (s *mutant) Update(ctx context.Context, rec roam.Record) (roam.Record, erro
 		return given, lie
 	}
 	return a, lie
+}
+
+// rotate enters an update into the log, if it belongs there.
+func (s *mutant) rotate(seq int, rec, old roam.Record, now time.Time) {
+	secret, level := rec.Proof != old.Proof, rec.Level != old.Level
+	switch s.bug {
+	case "The log forgets secrets":
+		secret = false
+	case "The log forgets guests who log in":
+		secret = secret && old.User != ""
+	case "The log forgets levels":
+		level = false
+	case "The log forgets lower levels":
+		level = rec.Level > old.Level
+	case "The log has every update":
+		secret = true
+	case "The log has every user":
+		secret = secret || rec.User != old.User
+	case "The log has every login":
+		secret = secret || !rec.LoggedIn.Equal(old.LoggedIn)
+	case "The log has every previous secret":
+		secret = secret || rec.Previous != old.Previous
+	case "The log is written after the change":
+		s.lag(0)
+	}
+	if !secret && !level {
+		return
+	}
+	if seq == 0 {
+		seq = s.place()
+	}
+	e := roam.End{ID: rec.ID, Version: rec.Version, At: now}
+	s.enter(seq, e)
+	if secret && level && s.is("The log has secret and level apart") {
+		e.Version++
+		s.enter(s.place(), e)
+	}
 }
 
 func (s *mutant) Touch(ctx context.Context, seen []roam.Touch) error {
@@ -473,6 +554,9 @@ func (s *mutant) Touch(ctx context.Context, seen []roam.Touch) error {
 			r.Seen = at
 		}
 		s.recs[t.ID] = r
+		if s.is("The log has touches") {
+			s.enter(s.place(), roam.End{ID: r.ID, Version: r.Version, At: now})
+		}
 	}
 	return lie
 }
@@ -480,10 +564,16 @@ func (s *mutant) Touch(ctx context.Context, seen []roam.Touch) error {
 func (s *mutant) End(ctx context.Context, id roam.ID, why roam.Reason) error {
 	ctx, lie := s.betray(ctx)
 	if err := s.stop(ctx, true); err != nil {
+		if s.is("The log has what was cancelled") {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.enter(s.place(), roam.End{ID: id, Version: s.recs[id].Version + 1, Why: why, At: s.clock()})
+		}
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.ending = ctx
 	if s.is("List holds a lock") && s.listed > 0 {
 		return errOwn // as a store that is busy would after a while
 	}
@@ -493,6 +583,8 @@ func (s *mutant) End(ctx context.Context, id roam.ID, why roam.Reason) error {
 			s.recs[id] = roam.Record{ID: id, Version: 1, Ended: s.clock(), Why: why}
 		case "End of nothing is an error":
 			return roam.ErrNotFound
+		case "The log has ends of nothing":
+			s.enter(s.place(), roam.End{ID: id, Version: 1, Why: why, At: s.clock()})
 		}
 	}
 	s.end(id, why)
@@ -518,7 +610,21 @@ func (s *mutant) end(id roam.ID, why roam.Reason) bool {
 		s.recs[id] = r
 		return false
 	case !r.Ended.IsZero():
+		if s.is("The log has what had ended") {
+			s.enter(s.place(), roam.End{ID: id, Version: r.Version, Why: why, At: now})
+		}
 		return false
+	}
+	if s.is("The log forgets ends") || s.is("The log forgets the expired") && over {
+		defer func(log []logged) { s.log = log }(s.log)
+	}
+	var seq int
+	if s.is("A cursor passes what is not yet visible") {
+		seq = s.place()
+		s.lag(1)
+		if r = s.recs[id]; !r.Ended.IsZero() {
+			return false
+		}
 	}
 	if s.is("End ends all of the user's") {
 		for id, other := range s.recs {
@@ -554,7 +660,129 @@ func (s *mutant) end(id roam.ID, why roam.Reason) bool {
 	}
 	s.recs[id] = r
 	s.writes++
+	switch s.bug {
+	case "The log is written after the change":
+		s.lag(0)
+	case "The log misses what is cancelled":
+		for start := time.Now(); s.ending.Err() == nil && time.Since(start) < time.Millisecond/2; {
+			runtime.Gosched()
+		}
+		if s.ending.Err() != nil {
+			return true
+		}
+	}
+	if seq == 0 {
+		seq = s.place()
+	}
+	s.enter(seq, roam.End{ID: id, Version: r.Version, Why: why, At: now})
 	return true
+}
+
+// place takes the next place in the log.
+func (s *mutant) place() int {
+	s.seq++
+	return s.seq
+}
+
+// lag lets go of the lock until the log has been read, with something in it
+// that was not there before. If nobody does within a moment it goes on.
+func (s *mutant) lag(more int) {
+	entries, reads := len(s.log)+more, s.reads
+	for start := time.Now(); time.Since(start) < time.Millisecond; {
+		if len(s.log) < entries {
+			reads = s.reads
+		} else if s.reads > reads+1 {
+			return
+		}
+		s.mu.Unlock()
+		runtime.Gosched()
+		s.mu.Lock()
+	}
+}
+
+func (s *mutant) enter(seq int, e roam.End) {
+	switch s.bug {
+	case "The log has the version that was":
+		e.Version--
+	case "The log forgets reasons":
+		e.Why = ""
+	case "The log cuts reasons to 32 bytes":
+		e.Why = e.Why[:min(len(e.Why), 32)]
+	case "The log calls a login an end":
+		if e.Why == "" {
+			e.Why = roam.Rotated
+		}
+	case "The log dates entries by Created":
+		e.At = s.recs[e.ID].Created
+	}
+	s.log = append(s.log, logged{seq, e})
+	s.lent = append(s.lent, e)
+}
+
+func (s *mutant) Ends(ctx context.Context, after roam.Cursor) (roam.Log, error) {
+	if err := s.stop(ctx, false); err != nil && !s.is("Cancelled readings of the log succeed") {
+		return roam.Log{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	log := roam.Log{Now: s.clock(), Epoch: s.epoch}
+	var epoch uint64
+	var read int
+	last := s.seq
+	if n := len(s.log); n > 0 && s.is("A cursor passes what is not yet visible") {
+		last = 0
+		for _, e := range s.log {
+			last = max(last, e.seq)
+		}
+	}
+	_, err := fmt.Sscanf(string(after), "%d/%d", &epoch, &read)
+	foreign := err != nil || epoch != s.epoch
+	switch {
+	case s.is("A cursor is a number alone"):
+		if err != nil {
+			read = 0
+			fmt.Sscan(string(after), &read)
+		}
+	case foreign && after != "" && s.is("A foreign cursor is an error"):
+		return roam.Log{}, errOwn
+	case foreign && after != "" && s.is("A foreign cursor is the end"), after == "" && s.is("The empty cursor is the end"):
+		read = last
+	case foreign, s.is("Ends begin anew each time"):
+		read = 0
+	case s.is("Ends skip one after a cursor"):
+		read++
+	case s.is("Ends repeat the last one"):
+		read--
+	}
+	own := make([]roam.End, 0, len(s.log))
+	for _, e := range s.log {
+		if s.is("The log dates entries when it is read") {
+			e.At = log.Now
+		}
+		if e.seq > read {
+			own = append(own, e.End)
+		}
+	}
+	log.Ends = own
+	log.Next = roam.Cursor(fmt.Sprintf("%d/%d", s.epoch, last))
+	switch s.bug {
+	case "Reading the log empties it":
+		s.log = nil
+	case "Ends give their own slice out":
+		if read == 0 {
+			log.Ends = s.lent
+		}
+	case "The log has no clock":
+		log.Now = time.Time{}
+	case "The log's clock is its last entry":
+		if n := len(s.log); n > 0 {
+			log.Now = s.log[n-1].At
+		}
+	case "The log has another epoch":
+		log.Epoch++
+	}
+	return log, nil
 }
 
 // matches tells the user's records, as EndUser and List find them.
@@ -592,8 +820,12 @@ func (s *mutant) EndUser(ctx context.Context, user string, why roam.Reason, exce
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.ending = ctx
 	now := s.clock()
-	for id, r := range s.recs {
+	if s.is("The log forgets EndUser") {
+		defer func(log []logged) { s.log = log }(s.log)
+	}
+	for id, r := range maps.Clone(s.recs) {
 		if !s.matches("EndUser", user, r) || slices.Contains(except, id) {
 			continue
 		}
@@ -751,6 +983,14 @@ func (s *mutant) Prune(ctx context.Context, keep time.Duration, max int) (n int,
 		if over && n < max {
 			delete(s.recs, id)
 			n++
+			switch s.bug {
+			case "The log has what was pruned":
+				s.enter(s.place(), roam.End{ID: id, Version: r.Version + 1, At: s.clock()})
+			case "Prune empties the log":
+				s.log = nil
+			case "Prune takes the log's entries along":
+				s.log = slices.DeleteFunc(s.log, func(e logged) bool { return e.ID == id })
+			}
 		}
 	}
 	if s.is("Prune forgets to count") {

@@ -67,6 +67,7 @@ type twin struct {
 	clock roam.ID     // of a record that serves to read the clock
 	now   time.Time   // what the clock said last
 	last  roam.Record // the record of the step as it was before
+	log   *follower
 }
 
 // A play takes the same steps on both twins.
@@ -89,6 +90,8 @@ func agree(t *tester, script []byte) {
 	clock := record("clock")
 	for _, twin := range p.twins {
 		twin.clock = twin.insert(clock).ID
+		twin.log = twin.follow()
+		twin.log.name = twin.name + ": "
 	}
 	for len(p.script) > 0 && !t.Failed() {
 		p.step()
@@ -167,6 +170,12 @@ func (p *play) step() {
 			rec := rec
 			rec.Version = uint64(max(0, int(t.last.Version)+off))
 			rec.LoggedIn = given(t)
+			if login > 1 {
+				rec.Proof = t.last.Proof
+			}
+			if login > 3 {
+				rec.Level = t.last.Level
+			}
 			return t.store.Update(ctx, rec)
 		}, func(t *twin, got roam.Record) {
 			t.stamped(t.name+", Seen", got.Seen, t.now, got.Now)
@@ -243,8 +252,19 @@ func (p *play) step() {
 		}
 		p.compareAll()
 	}
+	p.compareLogs()
 	if !p.Failed() {
 		p.settle(k)
+	}
+}
+
+// compareLogs compares what a step has left in the log.
+func (p *play) compareLogs() {
+	a, b := p.twins[0].log.news(), p.twins[1].log.news()
+	slices.SortFunc(a, compareChanges)
+	slices.SortFunc(b, compareChanges)
+	if !slices.Equal(a, b) {
+		p.Errorf("in the log MemStore has %v, the store %v", a, b)
 	}
 }
 

@@ -26,7 +26,7 @@ type law struct {
 // laws returns them all, those that cost little first.
 func laws() []law {
 	return slices.Concat(
-		loadLaws, insertLaws, updateLaws, touchLaws, endLaws, endUserLaws, listLaws, allLaws, pruneLaws,
+		loadLaws, insertLaws, updateLaws, touchLaws, endLaws, endUserLaws, listLaws, allLaws, pruneLaws, endsLaws,
 		answerLaws, cancelledLaws, lostAnswerLaws, concurrentLaws, historyLaws, randomLaws, sessionLaws)
 }
 

@@ -24,16 +24,17 @@ func TestCountingCountsEveryMethod(t *testing.T) {
 	c.Touch(ctx, nil)
 	c.End(ctx, rec.ID, roam.Revoked)
 	c.EndUser(ctx, "ann", roam.Revoked)
+	c.Ends(ctx, "")
 	for range c.List(ctx, "ann") {
 	}
 	for range c.All(ctx) {
 	}
 	c.Prune(ctx, 0, 1)
-	if got, want := c.String(), "All 1 End 1 EndUser 1 Insert 1 List 1 Load 2 Prune 1 Touch 1 Update 1"; got != want {
+	if got, want := c.String(), "All 1 End 1 EndUser 1 Ends 1 Insert 1 List 1 Load 2 Prune 1 Touch 1 Update 1"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := c.Calls(); got != 10 {
-		t.Errorf("%d calls, want 10", got)
+	if got := c.Calls(); got != 11 {
+		t.Errorf("%d calls, want 11", got)
 	}
 	if got := c.Calls("Load", "Insert"); got != 3 {
 		t.Errorf("%d loads and inserts, want 3", got)
@@ -223,4 +224,15 @@ func TestSkewedShiftsEveryTime(t *testing.T) {
 	}
 	rec, _ = skewed.Load(t.Context(), given.ID, roam.Want{})
 	check("Load", rec)
+	log, err := skewed.Ends(t.Context(), "")
+	behind, plainErr := store.Ends(t.Context(), "")
+	if err != nil || plainErr != nil || len(log.Ends) != 1 || len(behind.Ends) != 1 {
+		t.Fatalf("Ends: %d entries, error %v; behind the skew %d, error %v", len(log.Ends), err, len(behind.Ends), plainErr)
+	}
+	if d := log.Now.Sub(behind.Now); d > time.Hour || d < 50*time.Minute {
+		t.Errorf("Ends: Now is ahead by %v, want about an hour", d)
+	}
+	if got, want := log.Ends[0].At, behind.Ends[0].At.Add(time.Hour); !got.Equal(want) {
+		t.Errorf("Ends: At is %v, want %v", got, want)
+	}
 }

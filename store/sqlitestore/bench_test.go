@@ -217,3 +217,47 @@ func BenchmarkPass(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchRecords, "ns/record")
 }
+
+// BenchmarkLog is what the log of ends costs a write: each is done in turn on
+// two files, one of which has no trigger. On a disk its noise hides much; put
+// TMPDIR into memory to see the processor's part.
+func BenchmarkLog(b *testing.B) {
+	const n = 20_000
+	stores := [2]*Store{filled(b, n, 200), filled(b, n, 200)}
+	must(b, raw(b, stores[1].path).exec("DROP TRIGGER session_log"))
+	for _, op := range []struct {
+		name string
+		do   func(*Store, roam.Record) error
+	}{
+		{"update", func(s *Store, rec roam.Record) error {
+			rec.Data = append(rec.Data[1:], 'b')
+			_, err := s.Update(background, rec)
+			return err
+		}},
+		{"login", func(s *Store, rec roam.Record) error {
+			rec.Proof[0]++
+			rec.LoggedIn = rec.Now
+			_, err := s.Update(background, rec)
+			return err
+		}},
+		{"end", func(s *Store, rec roam.Record) error { return s.End(background, rec.ID, roam.LoggedOut) }},
+	} {
+		b.Run(op.name, func(b *testing.B) {
+			var took [2]time.Duration
+			for i := 0; b.Loop(); i++ {
+				id := benchID(uint32(i % n))
+				for k := range stores {
+					k = (i + k) % 2 // each is as often the first
+					rec, err := stores[k].Load(background, id, roam.Want{})
+					must(b, err)
+					began := time.Now()
+					must(b, op.do(stores[k], rec))
+					took[k] += time.Since(began)
+				}
+			}
+			b.ReportMetric(float64(took[0].Nanoseconds())/float64(b.N), "with-ns")
+			b.ReportMetric(float64(took[1].Nanoseconds())/float64(b.N), "without-ns")
+			b.ReportMetric(float64(took[0])/float64(took[1]), "with/without")
+		})
+	}
+}

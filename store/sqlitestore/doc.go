@@ -59,6 +59,13 @@
 // the same: the file is created for its owner alone, and belongs on an
 // encrypted disk if your law or your data demand that.
 //
+// Statements by hand are heard of by the servers too: a trigger enters in the
+// table log whoever ends or gets another secret or level. But it hears nothing of
+// a DELETE, so end what is to end, or better let "roam sessions revoke" do it:
+//
+//	UPDATE session SET version = version + 1, ended = 1000000 * unixepoch(), why = 'revoked',
+//		data = NULL WHERE user = 'ada' AND ended IS NULL;
+//
 // Take care which program looks. SQLite before 3.51.3 has the WAL-reset bug,
 // which can damage a file that is being written; [Open] refuses to run with
 // such a version, but a shell that comes with a system may be one (Debian 12

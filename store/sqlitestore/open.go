@@ -25,11 +25,16 @@ const (
 	// as a column with a default, which older programs leave as they are: so
 	// two versions of a program can share a file while one replaces the
 	// other.
-	schemaVersion = 100
+	schemaVersion = 101
 )
 
-//go:embed schema.sql
-var schema string
+// What makes version 100 of a file, and what makes version 101 of that.
+var (
+	//go:embed schema.sql
+	schema string
+	//go:embed log.sql
+	logSchema string
+)
 
 // oldest is the first SQLite without the WAL-reset bug, which can damage a file
 // when two connections write and checkpoint at once (sqlite.org/wal.html).
@@ -158,13 +163,18 @@ func migrate(c *conn) error {
 		if err != nil {
 			return err
 		}
-		if v != 0 || tables != "0" {
+		switch {
+		case v == 0 && tables == "0":
+			if err := c.exec(schema); err != nil {
+				return err
+			}
+			if _, err := setEpoch(c); err != nil {
+				return err
+			}
+		case v < 100:
 			return fmt.Errorf("the file has %s tables at schema version %d, which roam never made; the file was left as it is", tables, v)
 		}
-		if err := c.exec(schema); err != nil {
-			return err
-		}
-		if _, err := setEpoch(c); err != nil {
+		if err := c.exec(logSchema); err != nil {
 			return err
 		}
 		return c.exec(fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion))

@@ -190,7 +190,7 @@ func TestColumnsOfANewerProgramSurvive(t *testing.T) {
 	s := open(t, nil)
 	rec := insert(t, s, record(1, "ada"))
 	c := raw(t, s.path)
-	must(t, c.exec("ALTER TABLE session ADD COLUMN colour TEXT NOT NULL DEFAULT 'none'; UPDATE session SET colour = 'red'; PRAGMA user_version = 101"))
+	must(t, c.exec("ALTER TABLE session ADD COLUMN colour TEXT NOT NULL DEFAULT 'none'; UPDATE session SET colour = 'red'; PRAGMA user_version = 199"))
 	must(t, c.close())
 
 	other := reopen(t, s.path, nil) // an older program starts anew

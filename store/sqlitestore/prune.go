@@ -52,6 +52,9 @@ func (p *pruning) forget(rec *roam.Record) {
 // Prune implements [roam.Store]. It reads and removes in short steps. A call
 // that returns less than max found no more.
 func (s *Store) Prune(ctx context.Context, keep time.Duration, max int) (n int, err error) {
+	if err := s.trim(ctx); err != nil {
+		return 0, err
+	}
 	p := &s.pruning
 	p.mu.Lock()
 	defer p.mu.Unlock()

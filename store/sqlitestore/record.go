@@ -104,7 +104,7 @@ func (b *scanner) scan(s *stmt, now int64) (r roam.Record) {
 	} else if !s.null(16) {
 		r.Data = []byte{}
 	}
-	r.Epoch = uint64(s.int(17))
+	r.Epoch = uint64(s.int(epochColumn))
 	r.Now = moment(now)
 
 	if len(b.text) > 0 {

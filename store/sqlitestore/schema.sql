@@ -1,4 +1,5 @@
--- The schema of package sqlitestore, version 100 (PRAGMA user_version).
+-- The schema of package sqlitestore as of version 100 (PRAGMA user_version).
+-- What came later is in files of its own.
 --
 -- Times are microseconds since 1970 in UTC, by the clock of this host.
 -- Durations are nanoseconds, as Go's time.Duration. To look around by hand,

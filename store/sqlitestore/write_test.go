@@ -339,7 +339,7 @@ func TestPartOfATouchIsNotVouchedFor(t *testing.T) {
 }
 
 // An update that leaves user and login alone does not write their index: it
-// costs a page of the log, not two.
+// costs a page of the write-ahead log, not two.
 func TestPlainUpdateWritesOnePage(t *testing.T) {
 	s := open(t, nil)
 	rec := insert(t, s, record(1, "ada"))
@@ -350,6 +350,7 @@ func TestPlainUpdateWritesOnePage(t *testing.T) {
 	}{
 		{"data", func(r *roam.Record) { r.Data = []byte("{}") }, 1},
 		{"login", func(r *roam.Record) { r.LoggedIn = r.Now }, 2},
+		{"login and secret", func(r *roam.Record) { r.LoggedIn, r.Proof[0] = r.Now, 9 }, 3}, // and the log of ends
 	} {
 		before := s.queue.conn.frames
 		test.change(&rec)
