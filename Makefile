@@ -71,6 +71,6 @@ bench-stores:
 # read: while it runs, each go.mod gets the same replacements.
 tidy:
 	@root=$$PWD; for dir in $(DIRS); do ( cd $$dir && \
-	for m in "" /storetest /store/sqlitestore; do go mod edit -replace github.com/roam-web/roam$$m=$$root$$m; done; \
+	for m in "" /storetest /store/sqlitestore /store/postgresstore /internal/servers; do go mod edit -replace github.com/roam-web/roam$$m=$$root$$m; done; \
 	GOWORK=off go mod tidy; code=$$?; \
-	for m in "" /storetest /store/sqlitestore; do go mod edit -dropreplace github.com/roam-web/roam$$m; done; exit $$code ) || exit 1; done
+	for m in "" /storetest /store/sqlitestore /store/postgresstore /internal/servers; do go mod edit -dropreplace github.com/roam-web/roam$$m; done; exit $$code ) || exit 1; done

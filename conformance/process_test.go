@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -39,6 +38,7 @@ func TestMain(m *testing.M) {
 	}
 	before := runtime.NumGoroutine()
 	code := m.Run()
+	stopServers()
 	for start := time.Now(); code == 0 && runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
 		if time.Since(start) > 10*time.Second {
 			stacks := make([]byte, 1<<20)
@@ -81,7 +81,7 @@ func parallel(n int, do func(i int)) {
 
 // serve opens the store in a child, says so, and waits for the word to go.
 func serve(child func(w *worker)) error {
-	store, err := sqlitestore.Open(os.Getenv("CONFORMANCE_PATH"), nil)
+	store, err := openAddress(context.Background(), os.Getenv("CONFORMANCE_STORE"))
 	if err != nil {
 		return err
 	}
@@ -225,14 +225,14 @@ type process struct {
 }
 
 // spawn starts a child and returns when it has the store open.
-func spawn(t *testing.T, child, path, name string, tokens ...roam.Token) *process {
+func spawn(t *testing.T, child, address, name string, tokens ...roam.Token) *process {
 	t.Helper()
 	var texts []string
 	for _, tok := range tokens {
 		texts = append(texts, tok.Reveal())
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "CONFORMANCE_CHILD="+child, "CONFORMANCE_PATH="+path, "CONFORMANCE_NAME="+name,
+	cmd.Env = append(os.Environ(), "CONFORMANCE_CHILD="+child, "CONFORMANCE_STORE="+address, "CONFORMANCE_NAME="+name,
 		"CONFORMANCE_TOKENS="+strings.Join(texts, " "))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -340,13 +340,14 @@ func begin(t *testing.T, m *roam.Manager[basket]) roam.Token {
 	return s.Token
 }
 
-func TestSQLiteNoUpdateIsLostAmongProcesses(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sessions.db")
-	m := manage(t, openFile(t, path))
+func TestNoUpdateIsLostAmongProcesses(t *testing.T) { eachShared(t, noUpdateIsLostAmongProcesses) }
+
+func noUpdateIsLostAmongProcesses(t *testing.T, address string) {
+	m := manage(t, openShared(t, address))
 	tok := begin(t, m)
 	var processes []*process
 	for i := range 4 {
-		processes = append(processes, spawn(t, "add", path, fmt.Sprint(i), tok))
+		processes = append(processes, spawn(t, "add", address, fmt.Sprint(i), tok))
 	}
 	for _, p := range processes {
 		p.start(t)
@@ -366,16 +367,19 @@ func TestSQLiteNoUpdateIsLostAmongProcesses(t *testing.T) {
 	same(t, s.Data.Items, want)
 }
 
-func TestSQLiteALoginLosesNoUpdateOfOtherProcesses(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sessions.db")
-	store := openFile(t, path)
+func TestALoginLosesNoUpdateOfOtherProcesses(t *testing.T) {
+	eachShared(t, aLoginLosesNoUpdateOfOtherProcesses)
+}
+
+func aLoginLosesNoUpdateOfOtherProcesses(t *testing.T, address string) {
+	store := openShared(t, address)
 	m := manage(t, store)
 	r := rand.New(rand.NewPCG(6, 6))
 	for range rounds(4) {
 		tok := begin(t, m)
 		var processes []*process
 		for i := range 3 {
-			processes = append(processes, spawn(t, "add until rotated", path, fmt.Sprint(i), tok))
+			processes = append(processes, spawn(t, "add until rotated", address, fmt.Sprint(i), tok))
 		}
 		for _, p := range processes {
 			p.start(t)
@@ -408,9 +412,10 @@ func TestSQLiteALoginLosesNoUpdateOfOtherProcesses(t *testing.T) {
 
 // What one process has ended is in the log that another reads, as soon as
 // anybody can know of it, and after a kill too.
-func TestSQLiteEveryProcessHearsOfEnds(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sessions.db")
-	store := openFile(t, path)
+func TestEveryProcessHearsOfEnds(t *testing.T) { eachShared(t, everyProcessHearsOfEnds) }
+
+func everyProcessHearsOfEnds(t *testing.T, address string) {
+	store := openShared(t, address)
 	hear := func(store roam.Store, log map[string]bool, next *roam.Cursor) {
 		got, err := store.Ends(t.Context(), *next)
 		if err != nil {
@@ -423,7 +428,7 @@ func TestSQLiteEveryProcessHearsOfEnds(t *testing.T) {
 	}
 	var processes []*process
 	for i := range 3 {
-		processes = append(processes, spawn(t, "end", path, fmt.Sprint(i)))
+		processes = append(processes, spawn(t, "end", address, fmt.Sprint(i)))
 	}
 	said := make([][]string, len(processes))
 	parallel(len(processes), func(i int) {
@@ -448,7 +453,7 @@ func TestSQLiteEveryProcessHearsOfEnds(t *testing.T) {
 		said[i] = append(said[i], p.rest(t)...)
 		p.kill()
 	})
-	with(t, path, func(store *sqlitestore.Store, _ *roam.Manager[basket]) {
+	with(t, address, func(store shared, _ *roam.Manager[basket]) {
 		log, next := make(map[string]bool), roam.Cursor("")
 		hear(store, log, &next)
 		n := 0
@@ -468,10 +473,11 @@ func TestSQLiteEveryProcessHearsOfEnds(t *testing.T) {
 // A write that was acknowledged is there after the process that made it was
 // killed, whether others had the file open or not; and nobody who was logged
 // out is back.
-func TestSQLiteAKilledWriterLosesNothing(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sessions.db")
+func TestAKilledWriterLosesNothing(t *testing.T) { eachShared(t, aKilledWriterLosesNothing) }
+
+func aKilledWriterLosesNothing(t *testing.T, address string) {
 	var toks []roam.Token
-	with(t, path, func(_ *sqlitestore.Store, m *roam.Manager[basket]) {
+	with(t, address, func(_ shared, m *roam.Manager[basket]) {
 		for range 4 {
 			toks = append(toks, begin(t, m))
 		}
@@ -481,7 +487,7 @@ func TestSQLiteAKilledWriterLosesNothing(t *testing.T) {
 	kills := rounds(30)
 	for round := range kills {
 		kill := func() {
-			p := spawn(t, "work", path, "", toks...)
+			p := spawn(t, "work", address, "", toks...)
 			p.start(t)
 			for range 1 + r.IntN(250) {
 				line, ok := p.line(t)
@@ -501,12 +507,14 @@ func TestSQLiteAKilledWriterLosesNothing(t *testing.T) {
 		if round%2 == 0 {
 			kill() // the only one that had the file open
 		}
-		with(t, path, func(store *sqlitestore.Store, m *roam.Manager[basket]) {
+		with(t, address, func(store shared, m *roam.Manager[basket]) {
 			if round%2 != 0 {
 				kill()
 			}
-			if err := store.Check(t.Context()); err != nil {
-				t.Fatalf("after a kill: %v", err)
+			if file, ok := store.(*sqlitestore.Store); ok { // the one whose files the writer itself writes
+				if err := file.Check(t.Context()); err != nil {
+					t.Fatalf("after a kill: %v", err)
+				}
 			}
 			for i, tok := range toks {
 				s, err := m.Get(t.Context(), tok)
@@ -525,7 +533,7 @@ func TestSQLiteAKilledWriterLosesNothing(t *testing.T) {
 	}
 	// A login made the secret before it void, a logout the session. None may
 	// be missing.
-	with(t, path, func(_ *sqlitestore.Store, m *roam.Manager[basket]) {
+	with(t, address, func(_ shared, m *roam.Manager[basket]) {
 		for text := range said.started {
 			tok, err := roam.ParseToken(text)
 			if err != nil {
@@ -576,10 +584,10 @@ func (a *acknowledged) hear(t *testing.T, line string) {
 	}
 }
 
-// with opens the file for a while.
-func with(t *testing.T, path string, do func(*sqlitestore.Store, *roam.Manager[basket])) {
+// with opens the store for a while.
+func with(t *testing.T, address string, do func(shared, *roam.Manager[basket])) {
 	t.Helper()
-	store, err := sqlitestore.Open(path, nil)
+	store, err := openAddress(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,24 +51,54 @@ type scenario struct {
 	leave bool // shoppers log out all the time
 	about string
 
+	// store is for scenarios that break the store of the sessions: which kinds
+	// of stores it can break. Only the design that has one takes part.
+	store []string
+	// shared is for others that need a store which all servers share.
+	shared  bool
+	network bool // between servers and database there must be something to cut
+	lossy   bool // the standby is asynchronous, and what it has not got is lost
+
 	// during is what happens beside the load, nil for nothing.
 	during func(ctx context.Context, e *event) error
 }
+
+// storeScenarios is the name for all scenarios that break the store in question.
+const storeScenarios = "store"
+
+var (
+	inPostgres = []string{"postgres"}
+	inEither   = []string{"postgres", "sqlite"}
+)
 
 var scenarios = []scenario{
 	{name: "kill", about: "kill -9 of a server in mid-load, started again later", during: killOne},
 	{name: "roll", about: "all servers replaced, one after the other", during: rollAll},
 	{name: "logout", leave: true, about: "sessions end while their own requests are in flight"},
-	{name: "none", extra: true, about: "nothing happens; not part of the default"},
+	{name: "none", extra: true, about: "nothing happens"},
+	{name: "upgrade", extra: true, shared: true, about: "rolled to a version that stores sessions otherwise, and back", during: upgradeAll},
+	{name: "store-restart", store: inPostgres, about: "the database is shut down and started", during: storeRestart},
+	{name: "store-kill", store: inPostgres, about: "kill -9 of the database, started again later", during: storeKill},
+	{name: "store-freeze", store: inEither, about: "the database hangs; SQLite: another process holds the write lock", during: storeFreeze},
+	{name: "store-failover", leave: true, store: inPostgres, about: "the primary hangs, the synchronous standby takes over", during: storeFailover},
+	{name: "store-failover-async", leave: true, store: inPostgres, lossy: true, about: "the same with an asynchronous one, which is behind", during: storeFailover},
+	{name: "store-cut", leave: true, store: inPostgres, network: true, about: "one server does not reach the database any more", during: storeCut},
+	{name: "store-cut-all", store: inPostgres, network: true, about: "no server does", during: storeCutAll},
+	{name: "store-slow", store: inPostgres, network: true, about: "the database answers 50 ms late, then 5 s", during: storeSlow},
 }
+
+// byDefault says that a scenario is part of a drill that names none.
+func (s scenario) byDefault() bool { return !s.extra && s.store == nil }
 
 // An event is a scenario that takes its course.
 type event struct {
-	farm  *farm.Farm
-	lasts time.Duration        // the load, at least
-	clock func() time.Duration // since it began
-	say   func(string)
-	run   *report.Run
+	scenario scenario
+	farm     *farm.Farm
+	ground   *ground
+	stage    *shoppers.Stage
+	lasts    time.Duration // the load, at least
+	say      func(string)
+	run      *report.Run
 }
 
 // The limits keep a slip of the finger from becoming an attack on this machine.
@@ -88,7 +118,8 @@ func drill(ctx context.Context, std *stdio, args []string) error {
 	d := &practice{std: std, loud: terminal(std.Err)}
 	fs := newFlags(std, "drill [flags]", drillManual())
 	pick := fs.String("design", "", "`LIST` of local, sticky-cookie, roam (default all of them)")
-	when := fs.String("scenario", "", "`LIST` of kill, roll, logout, none (default the first three)")
+	when := fs.String("scenario", "", "`LIST` of the scenarios above (default kill, roll, logout)")
+	store := fs.String("store", "sqlite", "`STORE`: sqlite, postgres, or a database's URL; see above")
 	fs.IntVar(&d.rate, "rate", 300, "requests per second, a `NUMBER` up to "+fmt.Sprint(maxRate))
 	fs.IntVar(&d.seconds, "seconds", 6, "how long the load of each run lasts at least, a `NUMBER` up to "+fmt.Sprint(maxSeconds))
 	fs.IntVar(&d.servers, "servers", 3, fmt.Sprintf("`NUMBER` of web servers, 2 to %d", maxDrillHosts))
@@ -106,11 +137,17 @@ func drill(ctx context.Context, std *stdio, args []string) error {
 		}
 	}
 	var err error
+	if d.store, err = drillStore(*store); err != nil {
+		return err
+	}
 	if d.designs, err = choose("design", *pick, designs, func(d design) (string, bool) { return d.name, true }); err != nil {
 		return err
 	}
-	if d.scenarios, err = choose("scenario", *when, scenarios, func(s scenario) (string, bool) { return s.name, !s.extra }); err != nil {
+	if d.scenarios, err = d.chooseScenarios(*when); err != nil {
 		return err
+	}
+	if d.pairs = d.pair(); len(d.pairs) == 0 {
+		return misuse("leave --design out, or name %s", report.Roam)("the scenario is about a store that all servers share, and %s has none", *pick)
 	}
 	d.out = std.Out
 	if *asJSON == "-" {
@@ -130,7 +167,7 @@ func drill(ctx context.Context, std *stdio, args []string) error {
 	if err != nil {
 		return err
 	}
-	rep.Command = strings.Join(append([]string{self(), "drill"}, repeat(args)...), " ")
+	rep.Command = farm.Redact(strings.Join(append([]string{self(), "drill"}, repeat(args)...), " "))
 	if err := d.tell(rep); err != nil {
 		return err
 	}
@@ -147,6 +184,9 @@ func drill(ctx context.Context, std *stdio, args []string) error {
 		return err
 	}
 	fmt.Fprintf(d.out, "\nThe same with pictures: %s\n", where)
+	for _, logs := range d.logs {
+		fmt.Fprintf(d.out, "The logs of the servers: %s\n", logs)
+	}
 	return rep.Err()
 }
 
@@ -168,14 +208,104 @@ Designs:
 	}
 	b.WriteString("\nScenarios:\n")
 	for _, s := range scenarios {
-		fmt.Fprintf(&b, "  %-14s %s\n", s.name, s.about)
+		fmt.Fprintf(&b, "  %-20s  %s\n", s.name, s.about)
 	}
+	fmt.Fprintf(&b, "  %-20s  all of those above that break the store in question\n", storeScenarios)
+	b.WriteString(`
+Those that break the store are for the design "roam" alone. While the store is
+away, a page that needs it is answered with 503 and a hint when to come back;
+that is counted and forgiven. What must be nil even then: pages that need no
+session and are not shown, cookies deleted, logouts claimed that are none,
+sessions served after their end, acknowledged writes lost. After it the first
+answer must come within 2 s and the rate be back at 80 % within 10 s. With an
+asynchronous standby acknowledged writes are lost, which is what such a standby
+means; they are counted, by the shoppers and by the servers.
+
+The store of the design "roam" is a new SQLite file. --store postgres starts a
+private PostgreSQL, with a synchronous standby, from the installed programs and
+removes it afterwards. --store postgres://... uses the database that it names,
+in tables of its own (roam_drill, which stay), and breaks nothing of it: only
+kill, roll, logout, upgrade and none are to be had.
+`)
 	return b.String()
+}
+
+// drillStore reads --store.
+func drillStore(text string) (storeURL, error) {
+	switch text {
+	case "sqlite":
+		return storeURL{scheme: "sqlite"}, nil
+	case "postgres", "postgresql":
+		return storeURL{scheme: "postgres"}, nil
+	}
+	u, err := parseStore(text)
+	switch {
+	case err != nil:
+		return u, err
+	case u.scheme == "sqlite":
+		return u, misuse("write --store sqlite")("a drill makes an SQLite file of its own for each run, and %q names one", text)
+	case u.scheme == "memory":
+		return u, misuse("--design local has its sessions in each server's memory")("the design %q needs a store that all servers share", report.Roam)
+	}
+	return u, nil
+}
+
+// chooseScenarios reads --scenario.
+func (d *practice) chooseScenarios(list string) ([]scenario, error) {
+	kind := d.store.scheme
+	var fitting []string
+	for _, s := range scenarios {
+		if slices.Contains(s.store, kind) && d.store.dsn == "" {
+			fitting = append(fitting, s.name)
+		}
+	}
+	var names []string
+	for name := range strings.SplitSeq(list, ",") {
+		if strings.TrimSpace(name) != storeScenarios {
+			names = append(names, name)
+		} else if len(fitting) == 0 {
+			names = append(names, "store-kill") // which is refused below
+		} else {
+			names = append(names, fitting...)
+		}
+	}
+	chosen, err := choose("scenario", strings.Join(names, ","), scenarios, func(s scenario) (string, bool) { return s.name, s.byDefault() }, storeScenarios)
+	for _, s := range chosen {
+		switch {
+		case s.store == nil || slices.Contains(fitting, s.name):
+		case d.store.dsn != "":
+			return nil, misuse("--store postgres starts a database of its own, which may be broken")("%s breaks the database, and %s was given to be used", s.name, farm.Redact(d.store.dsn))
+		default:
+			return nil, misuse("try --store %s", s.store[0])("%s needs a store of another kind than %s", s.name, kind)
+		}
+	}
+	return chosen, err
+}
+
+// A pair is one run to make.
+type pair struct {
+	design
+	scenario
+}
+
+// pair returns the runs: each design in each scenario that means something to
+// it.
+func (d *practice) pair() (pairs []pair) {
+	for _, how := range d.designs {
+		for _, what := range d.scenarios {
+			if (what.store != nil || what.shared) && how.farm.Local {
+				continue
+			}
+			pairs = append(pairs, pair{how, what})
+		}
+	}
+	return pairs
 }
 
 // choose returns the members of all that the comma-separated list names, in
 // the order of the list; those of the default for an empty one.
-func choose[T any](what, list string, all []T, named func(T) (name string, byDefault bool)) (chosen []T, err error) {
+// More are names that the caller knows of.
+func choose[T any](what, list string, all []T, named func(T) (name string, byDefault bool), more ...string) (chosen []T, err error) {
 	var names []string
 	for _, v := range all {
 		name, byDefault := named(v)
@@ -192,8 +322,9 @@ func choose[T any](what, list string, all []T, named func(T) (name string, byDef
 		name = strings.TrimSpace(name)
 		i := slices.Index(names, name)
 		if i < 0 {
-			hint := "want " + strings.Join(names, ", ")
-			if near := nearest(name, names); near != "" {
+			known := append(names, more...)
+			hint := "want " + strings.Join(known, ", ")
+			if near := nearest(name, known); near != "" {
 				hint = fmt.Sprintf("did you mean %s?", near)
 			}
 			return nil, misuse("%s", hint)("there is no %s %q", what, name)
@@ -225,9 +356,12 @@ func repeat(args []string) (kept []string) {
 type practice struct {
 	std                    *stdio
 	out                    io.Writer
-	loud                   bool // somebody watches
+	loud                   bool     // somebody watches
+	store                  storeURL // with an empty dsn: a private one
 	designs                []design
 	scenarios              []scenario
+	pairs                  []pair
+	logs                   []string // of the farms that lost something
 	rate, seconds, servers int
 }
 
@@ -236,12 +370,18 @@ type practice struct {
 const overhead = 3 * time.Second
 
 func (d *practice) run(ctx context.Context) (*report.Report, error) {
-	runs := len(d.designs) * len(d.scenarios)
-	each := time.Duration(d.seconds)*time.Second + overhead
+	var times []time.Duration // that the runs take
+	total := time.Duration(0)
+	taking := map[string]bool{} // the designs that take part
+	for _, p := range d.pairs {
+		times = append(times, d.takes(p))
+		total += d.takes(p)
+		taking[p.design.name] = true
+	}
 	people := d.people()
 	fmt.Fprintln(d.out, report.Wrap(fmt.Sprintf(
 		"%s on a farm of %d web servers and a balancer, on this machine alone: %d shoppers make %d requests a second and know what they must see. This takes about %v; ^C stops it.",
-		sum(len(d.designs), len(d.scenarios)), d.servers, len(people), d.rate, (time.Duration(runs)*each).Round(5*time.Second)), ""))
+		sum(len(taking), len(d.scenarios)), d.servers, len(people), d.rate, total.Round(5*time.Second)), ""))
 	rep := &report.Report{
 		When: time.Now(), Rate: d.rate, Servers: d.servers, People: len(people),
 		Machine: fmt.Sprintf("%d cores, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version()),
@@ -253,20 +393,31 @@ func (d *practice) run(ctx context.Context) (*report.Report, error) {
 	for _, what := range d.scenarios {
 		rep.Scenarios[what.name] = what.about
 	}
-	progress := d.newProgress(runs, each)
+	progress := d.newProgress(times)
 	defer progress.close()
-	for _, how := range d.designs {
-		for _, what := range d.scenarios {
-			progress.next(how.name + " × " + what.name)
-			r, err := d.once(ctx, how, what, progress)
-			if err != nil {
-				return nil, fmt.Errorf("%s × %s: %w", how.name, what.name, err)
-			}
-			rep.Runs = append(rep.Runs, *r)
-			progress.done(*r)
+	for _, p := range d.pairs {
+		progress.next(p.design.name + " × " + p.scenario.name)
+		r, err := d.once(ctx, p.design, p.scenario, progress)
+		if err != nil {
+			return nil, fmt.Errorf("%s × %s: %w", p.design.name, p.scenario.name, err)
 		}
+		rep.Runs = append(rep.Runs, *r)
+		progress.done(*r)
 	}
 	return rep, nil
+}
+
+// takes is about how long a run takes.
+func (d *practice) takes(p pair) time.Duration {
+	lasts := time.Duration(d.seconds) * time.Second
+	switch {
+	case p.scenario.store != nil:
+		e := event{lasts: lasts}
+		return e.before() + e.away() + e.after() + 2*overhead
+	case p.scenario.shared:
+		return 2*lasts + overhead
+	}
+	return lasts + overhead
 }
 
 // people returns the accounts that the shoppers use. Each makes about ten
@@ -299,6 +450,15 @@ func (d *practice) once(ctx context.Context, how design, what scenario, p *progr
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	o := how.farm
 	o.Dir, o.Servers, o.Logger = dir, d.servers, slog.New(slog.DiscardHandler)
+	var g *ground
+	if !o.Local {
+		p.say("preparing the store")
+		if g, err = d.prepare(ctx, dir, what); err != nil {
+			return nil, err
+		}
+		defer g.close()
+		o.Store, o.Env = g.url, g.env
+	}
 	p.say("starting the farm")
 	f, err := farm.Start(ctx, o)
 	if err != nil {
@@ -312,25 +472,30 @@ func (d *practice) once(ctx context.Context, how design, what scenario, p *progr
 		names = append(names, s.Name)
 	}
 	lasts := time.Duration(d.seconds) * time.Second
-	opts := shoppers.Options{
+	p.say("shoppers arrive")
+	result, err := shoppers.Run(ctx, shoppers.Options{
 		URL: f.URL(), RootCAs: f.RootCAs(), Servers: names,
 		Rate: d.rate, Duration: lasts,
 		Accounts: d.people(), Password: shop.Password, Products: shop.Products(),
 		Leave: what.leave, Seed: 1, Progress: p.at,
-		During: func(context.Context, func() time.Duration) error { p.say("under load"); return nil },
-	}
-	if what.during != nil {
-		opts.During = func(ctx context.Context, clock func() time.Duration) error {
+		During: func(ctx context.Context, stage *shoppers.Stage) error {
 			p.say("under load")
-			return what.during(ctx, &event{f, lasts, clock, p.say, run})
-		}
-	}
-	p.say("shoppers arrive")
-	result, err := shoppers.Run(ctx, opts)
+			if what.during == nil {
+				return nil
+			}
+			return what.during(ctx, &event{what, f, g, stage, lasts, p.say, run})
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
 	run.Result = *result
+	if how.name == report.Roam && len(run.Losses()) > 0 {
+		// What visitors saw is in the report; why is in the logs.
+		if logs, err := os.MkdirTemp("", "roam-logs-"); err == nil && os.CopyFS(logs, os.DirFS(filepath.Join(dir, "logs"))) == nil {
+			d.logs = append(d.logs, logs)
+		}
+	}
 	return run, nil
 }
 
@@ -341,7 +506,7 @@ func killOne(ctx context.Context, e *event) error {
 		return err
 	}
 	e.say(victim + " is killed")
-	down := report.Outage{Server: victim, Why: "killed", From: e.clock()}
+	down := report.Outage{Server: victim, Why: "killed", From: e.stage.Clock()}
 	n, err := e.farm.Kill(victim)
 	e.run.InFlightPosts = n
 	if err != nil {
@@ -352,15 +517,18 @@ func killOne(ctx context.Context, e *event) error {
 	}
 	e.say(victim + " is started again")
 	err = e.farm.StartServer(ctx, victim)
-	down.To = e.clock()
+	down.To = e.stage.Clock()
 	e.run.Outages = append(e.run.Outages, down)
 	return err
 }
 
 // rollAll begins early, and lets some time pass after each server, as somebody
 // would who looks whether all is well before going on.
-func rollAll(ctx context.Context, e *event) error {
-	if err := wait(ctx, e.lasts/6); err != nil {
+func rollAll(ctx context.Context, e *event) error { return e.roll(ctx, "replaced", e.lasts/6) }
+
+// roll replaces all servers, with a pause before the first and after each.
+func (e *event) roll(ctx context.Context, why string, pause time.Duration) error {
+	if err := wait(ctx, pause); err != nil {
 		return err
 	}
 	return e.farm.Roll(ctx, func(step string) {
@@ -370,10 +538,10 @@ func rollAll(ctx context.Context, e *event) error {
 		all := &e.run.Outages
 		switch {
 		case strings.HasPrefix(what, "draining"):
-			*all = append(*all, report.Outage{Server: name, Why: "replaced", From: e.clock()})
+			*all = append(*all, report.Outage{Server: name, Why: why, From: e.stage.Clock()})
 		case strings.HasPrefix(what, "up again") && len(*all) > 0:
-			(*all)[len(*all)-1].To = e.clock()
-			wait(ctx, e.lasts/6) // that ctx ended is Roll's to say
+			(*all)[len(*all)-1].To = e.stage.Clock()
+			wait(ctx, pause) // that ctx ended is Roll's to say
 		}
 	})
 }
@@ -411,7 +579,7 @@ func (d *practice) tell(rep *report.Report) error {
 	for _, run := range rep.Runs {
 		if run.Design == report.Roam && len(run.Losses()) > 0 {
 			for _, s := range run.Samples {
-				fmt.Fprintf(d.out, "  %s × %s: %s\n", run.Design, run.Scenario, s)
+				fmt.Fprintln(d.out, report.Wrap(fmt.Sprintf("- %s × %s: %s", run.Design, run.Scenario, s), "  "))
 			}
 		}
 	}
@@ -452,16 +620,20 @@ func terminal(w io.Writer) bool {
 type progress struct {
 	d     *practice
 	bar   *progressbar.ProgressBar // nil if nobody watches
-	each  time.Duration
-	runs  int
+	times []time.Duration          // that the runs take, about
 	begun int
+	past  time.Duration // of the runs before
 	title string
 }
 
-func (d *practice) newProgress(runs int, each time.Duration) *progress {
-	p := &progress{d: d, runs: runs, each: each}
+func (d *practice) newProgress(times []time.Duration) *progress {
+	p := &progress{d: d, times: times}
 	if d.loud {
-		p.bar = progressbar.NewOptions64(int64(time.Duration(runs)*each/time.Millisecond),
+		total := time.Duration(0)
+		for _, t := range times {
+			total += t
+		}
+		p.bar = progressbar.NewOptions64(int64(total/time.Millisecond),
 			progressbar.OptionSetWriter(d.std.Err), progressbar.OptionSetWidth(24),
 			progressbar.OptionSetPredictTime(false), progressbar.OptionClearOnFinish(),
 			progressbar.OptionThrottle(50*time.Millisecond), progressbar.OptionSetElapsedTime(false),
@@ -471,6 +643,9 @@ func (d *practice) newProgress(runs int, each time.Duration) *progress {
 }
 
 func (p *progress) next(title string) {
+	if p.begun > 0 {
+		p.past += p.times[p.begun-1]
+	}
 	p.begun++
 	p.title = title
 }
@@ -478,21 +653,21 @@ func (p *progress) next(title string) {
 // say tells what is going on in the run.
 func (p *progress) say(what string) {
 	if p.bar != nil {
-		p.bar.Describe(fmt.Sprintf("%d/%d %-44.44s", p.begun, p.runs, p.title+": "+what))
+		p.bar.Describe(fmt.Sprintf("%d/%d %-44.44s", p.begun, len(p.times), p.title+": "+what))
 	}
 }
 
 // at moves the bar to so long after the beginning of the run's load.
 func (p *progress) at(elapsed time.Duration) {
 	if p.bar != nil {
-		p.bar.Set64(int64((time.Duration(p.begun-1)*p.each + min(elapsed+overhead/2, p.each)) / time.Millisecond))
+		p.bar.Set64(int64((p.past + min(elapsed+overhead/2, p.times[p.begun-1])) / time.Millisecond))
 	}
 }
 
 func (p *progress) done(r report.Run) {
-	p.at(p.each)
+	p.at(p.times[p.begun-1])
 	if p.bar == nil {
-		fmt.Fprintf(p.d.std.Err, "[%d/%d] %s: %d requests in %.1f s\n", p.begun, p.runs, p.title, r.Requests, r.Seconds)
+		fmt.Fprintf(p.d.std.Err, "[%d/%d] %s: %d requests in %.1f s\n", p.begun, len(p.times), p.title, r.Requests, r.Seconds)
 	}
 }
 

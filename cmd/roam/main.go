@@ -57,6 +57,7 @@ func commands() []command {
 		{groupFarm, "kill", "kill -9 a server, as a crash would", kill},
 		{groupFarm, "start", "start a server that was killed or has crashed", start},
 		{groupFarm, "roll", "patch and reboot each server in turn, losing nothing", roll},
+		{groupSession, "schema", "print the SQL of a store's tables", schema},
 		{groupSession, "sessions", "list, show, revoke, prune; tell the store it was restored", sessions},
 		{"", "serve", "one web server of the farm; \"roam up\" starts these", serve},
 		{"", "help", "list the commands, or explain one", help},

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/roam-web/roam"
 	"github.com/roam-web/roam/cmd/roam/internal/farm"
+	"github.com/roam-web/roam/internal/servers"
 )
 
 // TestMain is also the program "roam" of the scripts, and that of the web
@@ -34,11 +36,20 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the scripts in testdata, one for each command. They have
-// two words of their own:
+// words of their own:
 //
 //	visit … PATH    is a visitor of the shop, with a cookie jar
 //	id NAME         sets a variable to the first session ID in the last output
+//	postgres        sets the URL of a private PostgreSQL, if [postgres]
 func TestScripts(t *testing.T) {
+	pg, err := servers.StartPostgres(t.Context(), &servers.PostgresOptions{NoFsync: true})
+	if err == nil {
+		t.Cleanup(pg.Stop) // of the parent of the scripts, which run beside each other
+	} else if errors.Is(err, servers.ErrMissing) {
+		t.Log(err)
+	} else {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -53,7 +64,13 @@ func TestScripts(t *testing.T) {
 			env.Values[visitorKey{}] = jar
 			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"visit": visit, "id": id},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"visit": visit, "id": id, "postgres": database(pg)},
+		Condition: func(cond string) (bool, error) {
+			if cond == "postgres" {
+				return pg != nil, nil
+			}
+			return false, fmt.Errorf("there is no condition %q", cond)
+		},
 	})
 }
 
@@ -65,6 +82,19 @@ func id(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no session ID in the last output")
 	}
 	ts.Setenv(args[0], id)
+}
+
+// database gives a script a database. What a pattern would take for more than
+// it is, is escaped in $SHOWN.
+func database(pg *servers.Postgres) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		u, err := url.Parse(pg.Primary.URL())
+		ts.Check(err)
+		password, _ := u.User.Password()
+		ts.Setenv("PG", u.String())
+		ts.Setenv("PASSWORD", password)
+		ts.Setenv("SHOWN", regexp.QuoteMeta(farm.Redact(u.String())))
+	}
 }
 
 // visit sends a request to the shop and prints the status, the server and the
@@ -152,6 +182,13 @@ func TestExitStatusTellsMisuseFromFailure(t *testing.T) {
 		{"sessions list", 1},
 		{"sessions list --store sqlite:missing.db", 1},
 		{"sessions list --store memory:", 1},
+		{"sessions list --store postgres://db", 2},
+		{"sessions list --store postgres://shop:hunter2@127.0.0.1:1/site", 1},
+		{"up --store postgres://shop:hunter2@127.0.0.1:1/site", 1},
+		{"up --store postgres:db/site", 2},
+		{"schema", 2},
+		{"schema sqlite", 2},
+		{"schema postgres", 0},
 	} {
 		code, out, err := runIt(t, strings.Fields(c.args)...)
 		if code != c.want {
@@ -196,13 +233,13 @@ func TestEveryCommandHasAScript(t *testing.T) {
 }
 
 func TestStoreURLs(t *testing.T) {
-	for _, c := range []struct{ url, name, rest, err, hint string }{
-		{url: "sqlite:sessions.db", name: "sqlite", rest: "sessions.db"},
-		{url: "sqlite:../a/b.db", name: "sqlite", rest: "../a/b.db"},
-		{url: "sqlite:/srv/s.db", name: "sqlite", rest: "/srv/s.db"},
-		{url: "sqlite:///srv/s.db", name: "sqlite", rest: "/srv/s.db"},
-		{url: "sqlite:a b%20#c.db", name: "sqlite", rest: "a b%20#c.db"},
-		{url: "memory:", name: "memory"},
+	for _, c := range []struct{ url, scheme, rest, err, hint string }{
+		{url: "sqlite:sessions.db", scheme: "sqlite", rest: "sessions.db"},
+		{url: "sqlite:../a/b.db", scheme: "sqlite", rest: "../a/b.db"},
+		{url: "sqlite:/srv/s.db", scheme: "sqlite", rest: "/srv/s.db"},
+		{url: "sqlite:///srv/s.db", scheme: "sqlite", rest: "/srv/s.db"},
+		{url: "sqlite:a b%20#c.db", scheme: "sqlite", rest: "a b%20#c.db"},
+		{url: "memory:", scheme: "memory"},
 		{url: "sqlite:", err: "names no file", hint: "sqlite:sessions.db"},
 		{url: "sqlite:dir/", err: "names no file", hint: "sqlite:sessions.db"},
 		{url: "sqlite://srv/s.db", err: "has a host name", hint: `"sqlite:///srv/s.db"`},
@@ -213,22 +250,76 @@ func TestStoreURLs(t *testing.T) {
 		{url: "./a:b.db", err: "has no scheme", hint: `"sqlite:./a:b.db"`},
 		{url: "sqlit:x.db", err: `no store scheme "sqlit"`, hint: `"sqlite:x.db"`},
 		{url: "SQLite:x.db", err: `no store scheme "SQLite"`, hint: `"sqlite:x.db"`},
-		{url: "postgres://db/s", err: "postgres: is not built in yet", hint: "sqlite:"},
-		{url: "postgress://db/s", err: `no store scheme "postgress"`, hint: `"postgres://db/s"`},
 		{url: "redis://db", err: "redis: is not built in yet", hint: "sqlite:"},
-		{url: "oracle:x", err: `no store scheme "oracle"`, hint: "sqlite: and memory:"},
+		{url: "oracle:x", err: `no store scheme "oracle"`, hint: "sqlite:, postgres: and memory:"},
+
+		{url: "postgres://db/s", scheme: "postgres", rest: "postgres://db/s"},
+		{url: "postgresql://shop@db/s", scheme: "postgres", rest: "postgresql://shop@db/s"},
+		{url: "postgres://shop:hun%40ter2@a,b:5433/s", scheme: "postgres", rest: "postgres://shop:hun%40ter2@a,b:5433/s"},
+		{url: "postgres://[::1]:5432,[::2]/s?sslmode=disable", scheme: "postgres", rest: "postgres://[::1]:5432,[::2]/s?sslmode=disable"},
+		{url: "postgres:///s?host=/run/postgresql", scheme: "postgres", rest: "postgres:///s?host=%2Frun%2Fpostgresql"},
+		{url: "postgres://db/?dbname=s", scheme: "postgres", rest: "postgres://db/?dbname=s"},
+		{url: "postgres://db/s?table=t&schema=x&sslmode=require", scheme: "postgres", rest: "postgres://db/s?sslmode=require"},
+		{url: "postgres:", err: "names no host", hint: "postgres://USER:PASSWORD@HOST/DATABASE"},
+		{url: "postgres://", err: "names no host", hint: "postgres://USER:PASSWORD@HOST/DATABASE"},
+		{url: "postgres://db", err: "names no database", hint: `"postgres://db/DATABASE"`},
+		{url: "postgres://shop:hunter2@db/", err: "names no database", hint: `"postgres://shop:xxxxx@db/DATABASE"`},
+		{url: "postgres://db?sslmode=disable", err: "names no database", hint: `"postgres://db/DATABASE"`},
+		{url: "postgres:///s", err: "names no host", hint: `"postgres://HOST/s"`},
+		{url: "postgres://shop:hunter2@/s", err: "names no host"},
+		{url: "postgres:db/s", err: "has no //", hint: `"postgres://db/s"`},
+		{url: "postgres:/db/s", err: "has no //", hint: `"postgres://db/s"`},
+		{url: "postgres:shop:hunter2@db/s", err: "has no //", hint: `"postgres://shop:xxxxx@db/s"`},
+		{url: "postgress://db/s", err: `no store scheme "postgress"`, hint: `"postgres://db/s"`},
+		{url: "Postgres://shop:hunter2@db/s", err: `no store scheme "Postgres"`, hint: `"postgres://shop:xxxxx@db/s"`},
+		{url: "pg://db/s", err: `no store scheme "pg"`, hint: `"postgres://db/s"`},
+		{url: "postgresql+psycopg2://shop:hunter2@db/s", err: "no store scheme", hint: `"postgres://shop:xxxxx@db/s"`},
+		{url: "jdbc:postgresql://db:5432/s?user=shop&password=hunter2", err: "a URL of Java's", hint: `"postgresql://shop:xxxxx@db:5432/s"`},
+		{url: "jdbc:postgresql://db/s", err: "a URL of Java's", hint: `"postgresql://db/s"`},
+		{url: "host=db port=5433 user=shop password=hunter2 dbname=s", err: "is no URL", hint: `"postgres://shop:xxxxx@db:5433/s"`},
+		{url: "db.example.com/s", err: "has no scheme", hint: `"sqlite:db.example.com/s"`}, // might be either; a folder is as likely
+		{url: "db.example.com:5432/s", err: "has no scheme", hint: `"postgres://db.example.com:5432/s"`},
+		{url: "localhost:5432/s", err: "has no scheme", hint: `"postgres://localhost:5432/s"`},
+		{url: "localhost/s", err: "has no scheme", hint: `"postgres://localhost/s"`},
+		{url: "shop:hunter2@db/s", err: "has no scheme", hint: `"postgres://shop:xxxxx@db/s"`},
+		{url: "shop@db/s", err: "has no scheme", hint: `"postgres://shop@db/s"`},
+		{url: "//db/s", err: "has no scheme"},
+		{url: "postgres://shop:hun@ter2@db/s", err: "more than one @", hint: "%40"},
+		{url: "postgres://shop:hun#ter2@db/s", err: "has a #", hint: "%23"},
+		{url: "postgres://shop:hun/ter2@db/s", err: "has a / before its @", hint: "%2F"},
+		{url: "postgres://shop:hun?ter2@db/s", err: "has a ? before its @", hint: "%3F"},
+		{url: "postgres://shop:hun%ter2@db/s", err: "not followed by two hexadecimal digits", hint: "%25"},
+		{url: "postgres://db:port/s", err: "no number, or a password and no host"},
+		{url: "postgres://shop:hunter2/s", err: "no number, or a password and no host", hint: `"postgres://shop:xxxxx@HOST/s"`},
+		{url: "postgres://shop@db:123456/s", err: "no number from 1 to 65535", hint: "HOST:5432"},
+		{url: "postgres://db:0/s", err: "no number from 1 to 65535"},
+		{url: "postgres://a:5432,b:x@/s", err: "names no host"},
+		{url: "postgres://db/s/t", err: "more than a database", hint: `"postgres://db/s?schema=t"`},
 	} {
-		name, rest, err := parseStore(c.url)
+		u, err := parseStore(c.url)
 		if c.err == "" {
-			if name != c.name || rest != filepath.FromSlash(c.rest) || err != nil {
-				t.Errorf("%s: got %q, %q, %v; want %q, %q", c.url, name, rest, err, c.name, c.rest)
+			rest := u.file + u.dsn
+			if u.scheme != c.scheme || rest != filepath.FromSlash(c.rest) || err != nil {
+				t.Errorf("%s: got %q, %q, %v; want %q, %q", c.url, u.scheme, rest, err, c.scheme, c.rest)
+			}
+			again, err := parseStore(u.String())
+			if again != u || err != nil {
+				t.Errorf("%s: becomes %s and then %+v, %v; want %+v", c.url, u, again, err, u)
 			}
 			continue
 		}
 		f, ok := err.(*failure)
 		if !ok || !strings.Contains(err.Error(), c.err) || !strings.Contains(f.hint, c.hint) {
-			t.Errorf("%s: got %v with hint %q; want %q with %q", c.url, err, f.hint, c.err, c.hint)
+			t.Errorf("%s: got %v with hint %q; want %q with %q", c.url, err, f, c.err, c.hint)
+			continue
 		}
+		if said := err.Error() + f.hint; strings.Contains(said, "hun") || strings.Contains(said, "ter2") || strings.Contains(said, "%!") {
+			t.Errorf("%s: what is said has the password, or is garbled: %s", c.url, said)
+		}
+	}
+	u, err := parseStore("postgres://db/s?table=t&schema=x")
+	if err != nil || u.table != "t" || u.schema != "x" {
+		t.Errorf("our own parameters: got %+v, %v", u, err)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"strconv"
+	"sync"
 
 	"github.com/roam-web/roam/cmd/roam/internal/farm"
 	"github.com/roam-web/roam/cmd/roam/internal/shop"
@@ -18,7 +20,14 @@ func serve(ctx context.Context, std *stdio, args []string) (err error) {
 Runs one web server of a farm. You never need this: "roam up" starts one for
 each server, and passes it a listening socket, the store URL in ROAM_STORE and
 the file of the orders in ROAM_ORDERS. It stops on SIGTERM, without losing a
-request, and when its standard input ends.`)
+request, and when its standard input ends. A few times a second it writes what
+it has to say of itself to its standard output, as a line of JSON.
+
+GET /livez is answered with 200 as long as the process can answer, and
+GET /readyz with 503 while it stops, and while its store has not answered it
+for a second: another server may have more luck. If none has, each of them
+still serves the pages that need no session, so a balancer should fall back on
+the servers that live when none is ready, as the one of "roam up" does.`)
 	name := fs.String("name", "", "`NAME`: of the server, shown on each page")
 	if _, err := fs.parse(args); err != nil {
 		return err
@@ -30,7 +39,13 @@ request, and when its standard input ends.`)
 	// One thing at a time goes wrong at the start; all of it ends in the log.
 	logger := slog.New(slog.NewTextHandler(std.Err, nil)).With("server", *name)
 
-	store, err := openStore(url)
+	version := 1
+	if v := os.Getenv(envVersion); v != "" {
+		if version, err = strconv.Atoi(v); err != nil {
+			return misuse("want 1 or 2")("%s is %q", envVersion, v)
+		}
+	}
+	store, err := openStore(ctx, url, logger)
 	if err != nil {
 		return err
 	}
@@ -42,6 +57,7 @@ request, and when its standard input ends.`)
 		// The balancer is on this machine. So is everybody else who can
 		// reach this socket, and could name an address that is not theirs.
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+		Version:        version,
 		Logger:         logger,
 	})
 	if err != nil {
@@ -52,9 +68,21 @@ request, and when its standard input ends.`)
 	// The background work goes on until the last request has been answered, so
 	// that what these leave to it is done too.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	within := newReach(store, logger)
+	var watching sync.WaitGroup
+	watching.Go(func() { within.watch(background) })
 	done := make(chan error, 1)
 	go func() { done <- site.Run(background) }()
-	err = farm.Serve(ctx, std.In, site.Handler(), logger)
+	err = farm.Serve(ctx, std.In, farm.Site{
+		Handler: site.Handler(), Logger: logger, Ready: within.ready, Report: std.Out,
+		Vitals: func() farm.Vitals {
+			return farm.Vitals{StoreDown: within.down(), StoreConns: connections(store), LostWrites: site.Lost()}
+		},
+	})
 	stop()
+	watching.Wait()
 	return errors.Join(err, <-done)
 }
+
+// envVersion chooses the version of the shop, for the drill.
+const envVersion = "ROAM_SHOP_VERSION"

@@ -19,7 +19,8 @@ Shows what runs where and what it did since the farm was started.
 
   STATE     up: gets requests. draining: gets no new ones and has some in flight;
             drained: has none. down: has no process, until "roam start" starts
-            one. unready: has one, which fails the balancer's checks.
+            one. unready: has one, which fails the balancer's checks; it gets
+            requests only if no server is up.
   RESTARTS  how often its process was replaced
   NOW       requests that it is working on
   SERVED    requests that it was given since the farm was started
@@ -69,6 +70,14 @@ func printServers(out io.Writer, servers []farm.Server, now time.Time) {
 	t.Flush()
 	gap := "\n"
 	for _, s := range servers {
+		if s.Vitals != nil && s.Vitals.StoreDown {
+			fmt.Fprintf(out, "%s%s does not reach the store of the sessions: it can show only what needs none\n", gap, s.Name)
+			gap = ""
+		}
+		if s.Vitals != nil && s.Vitals.LostWrites > 0 {
+			fmt.Fprintf(out, "%s%s has acknowledged changes of sessions that the store has lost: %d\n", gap, s.Name, s.Vitals.LostWrites)
+			gap = ""
+		}
 		if s.State == farm.Down && s.Exit != "" {
 			fmt.Fprintf(out, "%s%s is down (%s); \"%s start %s\" starts it again\n", gap, s.Name, s.Exit, self(), s.Name)
 			gap = ""

@@ -28,10 +28,14 @@ The certificate is from an authority that is made for this farm, kept in its
 folder, and never put into a trust store. A server that dies stays down until
 you start it. The balancer is for development, tests and small farms; it listens
 on this machine only unless --listen says otherwise.
+
+In PostgreSQL the tables of the sessions are made if they are missing. If the
+URL has a password, rather put it into $ROAM_STORE than on the command line,
+which every user of this machine can read.
 `+storeManual)
 	o := farm.Options{}
 	fs.IntVar(&o.Servers, "servers", 3, "`N`: how many web servers, 1 to 20")
-	fs.StringVar(&o.Store, "store", "", "`URL`: where the sessions are; if not given, sqlite in the data folder")
+	fs.StringVar(&o.Store, "store", "", "`URL`: where the sessions are; if not given, $ROAM_STORE, or sqlite in the data folder")
 	fs.StringVar(&o.Policy, "policy", "round-robin", "`POLICY`: of the balancer; or sticky-cookie")
 	fs.StringVar(&o.Listen, "listen", "127.0.0.1:8443", "`ADDRESS`: of the balancer; port 0 is a free one")
 	dir := dirFlag(fs)
@@ -49,13 +53,29 @@ on this machine only unless --listen says otherwise.
 		return misuse("%s", hint)("there is no policy %q", o.Policy)
 	}
 	var err error
-	if fs.given("store") {
+	if !fs.given("store") {
+		o.Store = os.Getenv(farm.EnvStore)
+	}
+	if fs.given("store") || o.Store != "" {
 		if o.Store, err = absolute(o.Store); err != nil {
 			return err
 		}
 	}
 	if o.Dir, err = filepath.Abs(*dir); err != nil {
 		return err
+	}
+	if o.Store != "" {
+		u, err := parseStore(o.Store)
+		if err != nil {
+			return err
+		}
+		made, err := makeStore(ctx, u)
+		if err != nil {
+			return err
+		}
+		if made {
+			fmt.Fprintf(std.Out, "made the tables of the sessions in %s\n", farm.Redact(o.Store))
+		}
 	}
 	log := newConsole(std.Err)
 	o.Logger = slog.New(log)
@@ -82,7 +102,7 @@ on this machine only unless --listen says otherwise.
 	if err := f.Close(); err != nil {
 		return err
 	}
-	fmt.Fprintln(std.Out, "stopped; sessions and orders are kept in", filepath.Join(o.Dir, "data"))
+	fmt.Fprintln(std.Out, kept(f.Info(), o.Dir))
 	return nil
 }
 
@@ -132,4 +152,16 @@ func self() string {
 		return "go run ./cmd/roam"
 	}
 	return quote(os.Args[0])
+}
+
+// kept says where things are that outlive the farm.
+func kept(info farm.Info, dir string) string {
+	data := filepath.Join(dir, "data")
+	if strings.HasPrefix(info.Store, "sqlite:") && strings.HasPrefix(info.Store, farm.DefaultStore(dir)) {
+		return "stopped; sessions and orders are kept in " + data
+	}
+	if info.Store == farm.MemoryStore {
+		return "stopped; the sessions are gone, orders are kept in " + data
+	}
+	return fmt.Sprintf("stopped; sessions are in %s, orders are kept in %s", info.Store, data)
 }

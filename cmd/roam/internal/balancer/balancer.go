@@ -24,6 +24,9 @@
 //     byte. A POST that was in flight on a killed server is answered with 502,
 //     counted, and never run twice. Only the application can do better, with a
 //     key that makes the request safe to repeat.
+//   - If no server is ready, because something that all of them need has failed,
+//     the requests go to those that answer their check at all: a page that
+//     needs nothing is shown as long as one server lives.
 //   - After [Balancer.Drain] returns, no request is given to that server; those
 //     it already has finish, and [Balancer.Empty] waits for them.
 //
@@ -62,8 +65,8 @@ type Options struct {
 	// a URL. Nil discards them.
 	Logger *slog.Logger
 
-	// CheckPath is what health checks GET; any 2xx answer means ready.
-	// Empty means "/readyz".
+	// CheckPath is what health checks GET; any 2xx answer means ready, and any
+	// other that the server lives. Empty means "/readyz".
 	CheckPath string
 
 	// CheckInterval is the time between two checks of a server. Zero means

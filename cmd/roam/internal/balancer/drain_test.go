@@ -75,7 +75,9 @@ func TestAnswerInHandover(t *testing.T) {
 		"Drain":  func(b *Balancer, _ *server) { b.Drain("web1") },
 		"Remove": func(b *Balancer, _ *server) { b.Remove("web1") },
 		"Set":    func(b *Balancer, s *server) { b.Set("web1", s.address) },
-		"check":  func(b *Balancer, s *server) { b.checked(t.Context(), grant{s, s.address, s.epoch}, "sick") },
+		"check": func(b *Balancer, s *server) {
+			b.checked(t.Context(), grant{s, s.address, s.epoch}, finding{"sick", answered})
+		},
 		"broken": func(b *Balancer, s *server) {
 			b.mu.Lock()
 			defer b.mu.Unlock()

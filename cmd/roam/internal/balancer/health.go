@@ -77,28 +77,38 @@ func (b *Balancer) unchecked() []grant {
 	return list
 }
 
-// check asks a server whether it is ready, and returns why not or "".
-func (b *Balancer) check(ctx context.Context, transport *http.Transport, g grant) string {
+// A finding is what a check has found out.
+type finding struct {
+	trouble string // why the server is not ready, "" if it is
+	life    life
+}
+
+// check asks a server whether it is ready.
+func (b *Balancer) check(ctx context.Context, transport *http.Transport, g grant) finding {
 	ctx, cancel := context.WithTimeout(ctx, b.opts.CheckTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.address+b.opts.CheckPath, nil)
 	if err != nil {
-		return err.Error()
+		return finding{err.Error(), gone}
 	}
 	req.Header.Set("User-Agent", "roam-balancer")
 	res, err := transport.RoundTrip(req)
 	if err != nil {
-		return describe(err)
+		found := finding{describe(err), gone}
+		if isTimeout(err) {
+			found.life = silent
+		}
+		return found
 	}
 	res.Body.Close()
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return fmt.Sprintf("answered %d", res.StatusCode)
+		return finding{fmt.Sprintf("answered %d", res.StatusCode), answered}
 	}
-	return ""
+	return finding{life: ready}
 }
 
 // checked applies the outcome of a check.
-func (b *Balancer) checked(ctx context.Context, g grant, trouble string) {
+func (b *Balancer) checked(ctx context.Context, g grant, found finding) {
 	s := g.server
 	b.mu.Lock()
 	s.checking = false
@@ -111,22 +121,23 @@ func (b *Balancer) checked(ctx context.Context, g grant, trouble string) {
 		b.checkSoon()
 		return
 	}
-	ready := trouble == ""
-	changed := s.ready != ready
+	up := found.life == ready
+	changed := s.ready != up
 	if changed {
-		s.setReady(ready)
+		s.setReady(up)
 	}
-	if !ready {
-		s.lastError = "check: " + trouble
+	s.life = found.life
+	if !up {
+		s.lastError = "check: " + found.trouble
 	}
 	state := s.state()
 	b.mu.Unlock()
 
 	switch {
-	case changed && ready:
+	case changed && up:
 		b.opts.Logger.Info("server ready", "server", s.name, "state", state)
 	case changed:
-		b.opts.Logger.Warn("server not ready", "server", s.name, "state", state, "error", trouble)
+		b.opts.Logger.Warn("server not ready", "server", s.name, "state", state, "error", found.trouble)
 	}
 }
 
@@ -140,6 +151,9 @@ func (b *Balancer) checked(ctx context.Context, g grant, trouble string) {
 // server; that one is only checked.
 func (b *Balancer) suspect(g *grant, refused bool) bool {
 	s := g.server
+	if b.running && refused && s.epoch == g.epoch {
+		s.life = gone // nor is it one to fall back on
+	}
 	if !b.running || !s.ready || s.epoch != g.epoch {
 		return false
 	}

@@ -126,11 +126,11 @@ func TestLateEvidence(t *testing.T) {
 
 	early := take()
 	suspect(early)
-	b.checked(t.Context(), early, "")
+	b.checked(t.Context(), early, finding{life: ready})
 	if s := statusOf(t, b, "web1").State; s != Down {
 		t.Errorf("%s by a check from before, want down", s)
 	}
-	b.checked(t.Context(), take(), "")
+	b.checked(t.Context(), take(), finding{life: ready})
 	if s := statusOf(t, b, "web1").State; s != Up {
 		t.Errorf("%s after a good check, want up", s)
 	}
@@ -140,10 +140,96 @@ func TestLateEvidence(t *testing.T) {
 	}
 	early = take()
 	set(t, b, "web1", closedAddress(t))
-	b.checked(t.Context(), early, "the old process is gone")
+	b.checked(t.Context(), early, finding{"the old process is gone", gone})
 	if s := statusOf(t, b, "web1").State; s != Up {
 		t.Errorf("%s by a check of the old address, want up", s)
 	}
+}
+
+// What fails all servers at once, such as their database, leaves them as they
+// were: better than nobody. One that is ready is better still, and one that does
+// not answer is none.
+func TestNoServerIsReadyAndSomeLive(t *testing.T) {
+	t.Parallel()
+	b, address := start(t, patient())
+	var sick [3]atomic.Bool
+	var arrived [3]atomic.Int64
+	names := []string{"web1", "web2", "web3"}
+	for i, name := range names {
+		backend(t, b, name, func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path != "/readyz":
+				arrived[i].Add(1)
+			case sick[i].Load():
+				w.WriteHeader(503)
+			}
+		})
+	}
+	set(t, b, "dead", closedAddress(t))
+	eventually(t, "the dead one is down", func() bool { return statusOf(t, b, "dead").State == Down })
+	c := newClient(t, address)
+	visit := func(want ...int64) {
+		t.Helper()
+		var before [3]int64
+		for i := range arrived {
+			before[i] = arrived[i].Load()
+		}
+		for range 6 {
+			c.do(200, "POST", "/", "x")
+		}
+		for i := range arrived {
+			if got := arrived[i].Load() - before[i]; got != want[i] {
+				t.Errorf("%s got %d of 6 requests, want %d", names[i], got, want[i])
+			}
+		}
+	}
+	for i, name := range names {
+		sick[i].Store(true)
+		eventually(t, name+" down", func() bool { return statusOf(t, b, name).State == Down })
+	}
+	visit(2, 2, 2)
+	sick[1].Store(false)
+	eventually(t, "web2 up", func() bool { return statusOf(t, b, "web2").State == Up })
+	visit(0, 6, 0)
+	sick[1].Store(true)
+	eventually(t, "web2 down", func() bool { return statusOf(t, b, "web2").State == Down })
+	if err := b.Drain("web1"); err != nil { // the operator's word counts even now
+		t.Fatal(err)
+	}
+	visit(0, 3, 3)
+}
+
+// A machine that is too busy to answer the checks in time is too busy with
+// what people ask of it; to turn them away would make a slow site an absent one.
+func TestNoServerAnswersItsCheckInTime(t *testing.T) {
+	t.Parallel()
+	b, address := startUnchecked(t, nil)
+	b.running = true // so the test says, and makes the checks
+	backend(t, b, "web1", func(http.ResponseWriter, *http.Request) {})
+	backend(t, b, "web2", func(http.ResponseWriter, *http.Request) {})
+	find := func(name string, f finding) {
+		t.Helper()
+		b.mu.Lock()
+		s := b.find(name)
+		g := grant{s, s.address, s.epoch}
+		b.mu.Unlock()
+		b.checked(t.Context(), g, f)
+	}
+	c := newClient(t, address)
+	for _, second := range []life{silent, answered} {
+		find("web1", finding{"no answer in time", silent})
+		find("web2", finding{"no answer in time", second})
+		before := statusOf(t, b, "web1").Requests
+		for range 4 {
+			c.do(200, "GET", "/", "")
+		}
+		if got, want := statusOf(t, b, "web1").Requests-before, map[int]uint64{int(silent): 2, int(answered): 0}[int(second)]; got != want {
+			t.Errorf("web1 got %d of 4 requests, want %d: the other one's life is %d", got, want, second)
+		}
+	}
+	find("web1", finding{"gone", gone})
+	find("web2", finding{"gone", gone})
+	c.do(503, "GET", "/", "")
 }
 
 func TestRun(t *testing.T) {

@@ -17,6 +17,7 @@ type server struct {
 	// The rest is guarded by Balancer.mu.
 	address  string
 	ready    bool
+	life     life // when it is not ready, what the last check said besides
 	draining bool
 	removed  bool
 	checking bool // a health check is under way
@@ -79,7 +80,29 @@ func (s *server) setReady(ready bool) {
 	if s.ready != ready && !s.draining {
 		s.since = time.Now()
 	}
-	s.ready = ready
+	s.ready, s.life = ready, gone
+}
+
+// A life is what can be hoped of a server that is not ready, from bad to good.
+type life int
+
+const (
+	gone     life = iota // it refused or broke a connection
+	silent               // it did not answer the check in time, as when the machine is too busy
+	answered             // it said that it is not ready
+	ready                // it is
+)
+
+// hope is the server's, or gone if the operator has taken it out. The caller
+// holds Balancer.mu.
+func (s *server) hope() life {
+	switch {
+	case s.draining:
+		return gone
+	case s.ready:
+		return ready
+	}
+	return s.life
 }
 
 // setDraining reports whether it changed anything. The caller holds Balancer.mu.
@@ -113,11 +136,21 @@ type grant struct {
 
 // choose lets the policy choose among the servers that are up, not draining
 // and not tried, and counts the request in. The caller holds mu.
+//
+// If no server is ready, those that live will do, and if none is known to live,
+// those that may. Something that they all need, such as their database, has
+// failed all of them at once, and then a server that can show a part of its
+// pages is better than a balancer that shows none. (Envoy calls it panic mode,
+// and begins it earlier.)
 func (b *Balancer) choose(ex *exchange, tried []*server) *grant {
+	best := gone
+	for _, s := range b.servers {
+		best = max(best, s.hope())
+	}
 	b.open, b.from = b.open[:0], b.from[:0]
 next:
 	for _, s := range b.servers {
-		if !s.ready || s.draining {
+		if h := s.hope(); h == gone || h < best {
 			continue
 		}
 		for _, t := range tried {

@@ -54,6 +54,12 @@ func (c *Client) Info(ctx context.Context) (info Info, err error) {
 	return info, err
 }
 
+// Store returns the URL of the farm's store as it was given, with its password.
+func (c *Client) Store(ctx context.Context) (url string, err error) {
+	err = c.call(ctx, http.MethodGet, "/store", &url)
+	return url, err
+}
+
 // Drain is [Farm.Drain].
 func (c *Client) Drain(ctx context.Context, name string) error {
 	return c.call(ctx, http.MethodPost, "/servers/"+url.PathEscape(name)+"/drain", nil)

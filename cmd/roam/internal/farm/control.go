@@ -101,6 +101,11 @@ func (f *Farm) control() http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, f.Info(), nil)
 	})
+	// Apart from the rest, so that whoever shows or keeps the rest keeps no
+	// password with it.
+	mux.HandleFunc("GET /store", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, f.opts.Store, nil)
+	})
 	mux.HandleFunc("POST /servers/{name}/drain", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, struct{}{}, f.Drain(r.Context(), r.PathValue("name")))
 	})

@@ -59,6 +59,11 @@ type Options struct {
 	Exe  string
 	Args []string
 
+	// Env is called at each start of a server's process and returns what to add
+	// to its environment, in place of what the farm sets: so servers may
+	// differ, and a server from its predecessor. nil means nothing.
+	Env func(server string) []string
+
 	// Logger gets what happens to servers: one line when a process starts or
 	// ends, at level Warn if nobody had asked for its end. nil discards it.
 	// What servers and balancer log themselves is in Dir/logs.
@@ -313,7 +318,7 @@ type Info struct {
 	PID      int      `json:"pid"` // of the process that runs the farm and its balancer
 	Dir      string   `json:"dir"`
 	RootCert string   `json:"root_cert"` // the file of the authority's certificate
-	Store    string   `json:"store"`
+	Store    string   `json:"store"`     // its URL, without a password
 	Policy   string   `json:"policy"`
 	Servers  []Server `json:"servers"`
 }
@@ -322,7 +327,7 @@ type Info struct {
 func (f *Farm) Info() Info {
 	return Info{
 		URL: f.url, PID: os.Getpid(), Dir: f.opts.Dir, RootCert: f.authority.certFile,
-		Store: f.opts.Store, Policy: f.opts.Policy, Servers: f.Status(),
+		Store: Redact(f.opts.Store), Policy: f.opts.Policy, Servers: f.Status(),
 	}
 }
 

@@ -84,7 +84,7 @@ func serve(args []string) int {
 	mux.HandleFunc("POST /crash", func(w http.ResponseWriter, r *http.Request) { os.Exit(3) })
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if err := Serve(ctx, os.Stdin, mux, slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
+	if err := Serve(ctx, os.Stdin, Site{Handler: mux, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Vitals: func() Vitals { return Vitals{StoreConns: 7} }, Report: os.Stdout}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -48,6 +49,9 @@ type Server struct {
 	RetriedAway    uint64 `json:"retried_away"` // of those, answered by another server
 	BytesOut       int64  `json:"bytes_out"`
 	LastError      string `json:"last_error,omitempty"`
+
+	// Vitals are what the process last said of itself, nil if it says nothing.
+	Vitals *Vitals `json:"vitals,omitempty"`
 }
 
 // A server is one place in the farm, which one process after another fills.
@@ -90,6 +94,8 @@ type process struct {
 	done chan struct{} // closed when it is gone and everything it held is free
 	err  error         // how it ended; read after done
 	told bool          // somebody asked for its end; guarded by Farm.mu
+
+	vitals atomic.Pointer[Vitals]
 }
 
 // Status returns the state of every server, in order.
@@ -110,6 +116,7 @@ func (f *Farm) Status() []Server {
 		}
 		if s.proc != nil {
 			v.PID = s.proc.cmd.Process.Pid
+			v.Vitals = s.proc.vitals.Load()
 			if s.ready && b.Since.After(v.Since) {
 				v.Since = b.Since
 			}
@@ -253,14 +260,24 @@ func (f *Farm) spawn(s *server) (*process, error) {
 
 	args := append(f.opts.Args[:len(f.opts.Args):len(f.opts.Args)], "--name", s.name)
 	cmd := exec.Command(f.opts.Exe, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = read, log, log
+	heard, says, err := os.Pipe()
+	if err != nil {
+		write.Close()
+		return nil, err
+	}
+	defer says.Close()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = read, says, log
 	cmd.Env = append(os.Environ(),
 		EnvStore+"="+f.opts.Store,
 		EnvOrders+"="+filepath.Join(f.opts.Dir, "data", "orders.db"),
 	)
+	if f.opts.Env != nil {
+		cmd.Env = append(cmd.Env, f.opts.Env(s.name)...) // the last of a name counts
+	}
 	cmd.SysProcAttr = attributes()
 	if err := graceful.Pass(cmd, ln); err != nil {
 		write.Close()
+		heard.Close()
 		return nil, err
 	}
 	err = f.nursery.start(cmd)
@@ -269,6 +286,7 @@ func (f *Farm) spawn(s *server) (*process, error) {
 	}
 	if err != nil {
 		write.Close()
+		heard.Close()
 		return nil, err
 	}
 
@@ -279,6 +297,7 @@ func (f *Farm) spawn(s *server) (*process, error) {
 	s.starts++
 	f.mu.Unlock()
 	f.opts.Logger.Info("server started", "server", s.name, "pid", cmd.Process.Pid, "address", s.address)
+	go p.listen(heard)
 	go f.bury(s, p)
 	return p, nil
 }
@@ -351,7 +370,7 @@ func (f *Farm) await(ctx context.Context, s *server, p *process) error {
 			if f.ctx.Err() != nil {
 				return context.Cause(f.ctx)
 			}
-			return fmt.Errorf("%s is not ready: %w", s.name, context.Cause(ctx))
+			return fmt.Errorf("%s is not ready: %w; the end of %s:\n%s", s.name, context.Cause(ctx), f.logFile(s.name), tail(f.logFile(s.name), 5))
 		case <-time.After(pollEvery):
 		}
 	}

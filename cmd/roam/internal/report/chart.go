@@ -34,6 +34,7 @@ type chart struct {
 
 	Bars    []path // by server
 	Failed  string
+	Waiting string
 	Lost    string
 	Bands   []band
 	Ticks   []tick
@@ -73,7 +74,7 @@ func answered(b shoppers.Bucket) (n int) {
 	for _, k := range b.Served {
 		n += k
 	}
-	return n
+	return n + b.Waiting
 }
 
 func scaleOf(runs []Run, rate int) scale {
@@ -109,7 +110,7 @@ func draw(r Run, s scale) chart {
 	width := (plotRight - plotLeft) / float64(s.buckets)
 	unit := (baseline - plotTop) / float64(s.up)
 	bars := make([]strings.Builder, len(r.Servers))
-	var failed, lost strings.Builder
+	var failed, waiting, lost strings.Builder
 	box := func(b *strings.Builder, i int, top, height float64) {
 		fmt.Fprintf(b, "M%.1f %.1fh%.1fv%.1fh-%.1fz", plotLeft+float64(i)*width, top, width*0.86, height, width*0.86)
 	}
@@ -122,6 +123,10 @@ func draw(r Run, s scale) chart {
 				room -= n
 				box(&bars[k], i, y, float64(n)*unit)
 			}
+		}
+		if n := min(b.Waiting, room); n > 0 {
+			y -= float64(n) * unit
+			box(&waiting, i, y, float64(n)*unit)
 		}
 		if b.Failed > 0 {
 			h := max(least, float64(b.Failed)*unit)
@@ -136,7 +141,7 @@ func draw(r Run, s scale) chart {
 	for k := range bars {
 		c.Bars = append(c.Bars, path{k, bars[k].String()})
 	}
-	c.Failed, c.Lost = failed.String(), lost.String()
+	c.Failed, c.Waiting, c.Lost = failed.String(), waiting.String(), lost.String()
 	at := func(d time.Duration) float64 {
 		return min(plotRight, plotLeft+float64(d)/float64(bucket)*width)
 	}

@@ -34,6 +34,8 @@ type page struct {
 	Servers   []string
 	Columns   []column
 	Table     []tableRow
+	Away      []column // what the outages of the store are told in, none without one
+	AwayTable []tableRow
 	Date      string
 	Seconds   int
 	ScaleUp   int // requests per second at the top of the charts
@@ -112,12 +114,23 @@ func (r *Report) page() page {
 		p.Seconds = max(p.Seconds, int(run.Seconds+0.5))
 		line := tableRow{Design: run.Design, Scenario: run.Scenario, First: run.Design != last}
 		last = run.Design
-		for _, c := range columns {
-			line.Cells = append(line.Cells, cell{c.text(run), c.wrong(run)})
-		}
+		line.Cells = cells(columns, run)
 		p.Table = append(p.Table, line)
 	}
+	last = ""
+	for _, run := range r.away() {
+		p.Away = outageColumns
+		p.AwayTable = append(p.AwayTable, tableRow{Design: run.Design, Scenario: run.Scenario, First: run.Design != last, Cells: cells(outageColumns, run)})
+		last = run.Design
+	}
 	return p
+}
+
+func cells(columns []column, run Run) (row []cell) {
+	for _, c := range columns {
+		row = append(row, cell{c.text(run), c.wrong(run)})
+	}
+	return row
 }
 
 // Hosts says how many web servers there were.

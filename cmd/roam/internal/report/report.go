@@ -53,10 +53,31 @@ type Run struct {
 
 	shoppers.Result
 
+	// Strain is what an outage of the store did to the web servers, nil if
+	// there was none.
+	Strain *Strain `json:"strain,omitempty"`
+
 	Outages []Outage `json:"-"`
 }
 
-// An Outage is a time in which a server answered nobody.
+// A Strain is what web servers say of themselves around an outage of their
+// store. Numbers of goroutines and connections are those of the server that has
+// most.
+type Strain struct {
+	GoroutinesBefore int `json:"goroutines_before"`
+	GoroutinesMax    int `json:"goroutines_max"`   // until the store was back
+	GoroutinesAfter  int `json:"goroutines_after"` // when the load was over
+
+	// Connections to the store, -1 if its driver does not tell.
+	ConnsBefore int `json:"store_conns_before"`
+	ConnsMax    int `json:"store_conns_max"` // also in the time after
+
+	// LostWrites is how many writes that they had acknowledged the servers
+	// themselves have missed.
+	LostWrites uint64 `json:"lost_writes"`
+}
+
+// An Outage is a time in which a server, or the store, answered nobody.
 type Outage struct {
 	Server   string
 	Why      string        // one word: killed, replaced
@@ -71,18 +92,30 @@ type Loss struct {
 
 // Losses returns what visitors lost in this run, nothing if they lost nothing.
 func (r Run) Losses() []Loss {
+	owed := func(n int) int { // of what was not put at risk on purpose
+		if r.lossy() {
+			return 0
+		}
+		return n
+	}
 	all := []Loss{
 		{"logged_out", r.LoggedOut},
-		{"cart_items_lost", r.CartItemsLost},
+		{"cart_items_lost", owed(r.CartItemsLost)},
 		{"served_after_end", r.ServedAfterEnd},
-		{"acked_writes_lost", r.AckedWritesLost},
+		{"acked_writes_lost", owed(r.AckedWritesLost)},
 		{"written_after_end", r.WrittenAfterEnd},
-		{"cart_items_twice", r.CartItemsTwice},
+		{"cart_items_twice", owed(r.CartItemsTwice)},
 		{"wrong_user", r.WrongUser},
 		{"failed_get", r.FailedGet},
 		{"failed_post beyond in_flight_posts", max(0, r.FailedPost-r.InFlightPosts)},
 		{"wrong_answers", r.WrongAnswers},
 		{"unaudited", r.Unaudited},
+		{"public_failed", r.PublicFailed},
+		{"cookies_cleared", r.CookiesCleared},
+		{"logouts_claimed", r.LogoutsClaimed},
+		{"late_return", one(r.late())},
+		{"slower_after", one(r.slower())},
+		{"pile_up", one(r.piledUp())},
 	}
 	losses := all[:0]
 	for _, l := range all {
@@ -91,6 +124,37 @@ func (r Run) Losses() []Loss {
 		}
 	}
 	return losses
+}
+
+// What is asked of the time after an outage of the store.
+const (
+	returnLimit = 2000 // milliseconds until the first answer that needed it
+	rateLimit   = 0.8  // of the rate before
+	pileLimit   = 150  // goroutines that may be left of it
+)
+
+// lossy says that acknowledged writes were put at risk on purpose.
+func (r Run) lossy() bool { return r.Trouble != nil && r.Trouble.Lossy }
+
+func (r Run) late() bool {
+	return r.Trouble != nil && (r.Trouble.FirstSuccess < 0 || r.Trouble.FirstSuccess > returnLimit)
+}
+
+func (r Run) slower() bool {
+	return r.Trouble != nil && r.Trouble.RateAfter < rateLimit*r.Trouble.RateBefore
+}
+
+// piledUp says that an outage has left goroutines behind. While it lasts there
+// may be as many as there are requests; afterwards those must be gone.
+func (r Run) piledUp() bool {
+	return r.Strain != nil && r.Strain.GoroutinesAfter > r.Strain.GoroutinesBefore+pileLimit
+}
+
+func one(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // said has the words for each loss: of one, of many, and, if it is often seen,
@@ -106,8 +170,14 @@ var said = map[string]struct{ one, many, short string }{
 	"failed_get":        {"1 failed GET", "%s failed GETs", ""},
 	"failed_post beyond in_flight_posts": {"1 failed POST that could have been saved",
 		"%s failed POSTs that could have been saved", ""},
-	"wrong_answers": {"1 answer that made no sense", "%s answers that made no sense", ""},
-	"unaudited":     {"1 account that could not be settled", "%s accounts that could not be settled", ""},
+	"public_failed":   {"1 public page not shown", "%s public pages not shown", ""},
+	"cookies_cleared": {"1 cookie deleted without need", "%s cookies deleted without need", ""},
+	"logouts_claimed": {"1 logout claimed that was none", "%s logouts claimed that were none", ""},
+	"late_return":     {"no answer within 2 s of the store's return", "", ""},
+	"slower_after":    {"less than 80 % of the old rate after the store's return", "", ""},
+	"pile_up":         {"goroutines left behind by the outage", "", ""},
+	"wrong_answers":   {"1 answer that made no sense", "%s answers that made no sense", ""},
+	"unaudited":       {"1 account that could not be settled", "%s accounts that could not be settled", ""},
 }
 
 // short says a loss where there is little room.

@@ -51,10 +51,12 @@ var columns = []column{
 		head: [2]string{"items", "lost"}, name: "cart items lost", loss: true,
 		says: "Items that the site had confirmed, and that were missing when the shopper looked into the cart.",
 		text: number(func(r Run) int { return r.CartItemsLost }),
+		bad:  func(r Run) bool { return r.CartItemsLost > 0 && !r.lossy() },
 	}, {
 		head: [2]string{"writes", "lost"}, name: "acknowledged writes lost", loss: true,
 		says: "Confirmed items, orders and logins that were nowhere to be found when every account was settled at the end.",
 		text: number(func(r Run) int { return r.AckedWritesLost }),
+		bad:  func(r Run) bool { return r.AckedWritesLost > 0 && !r.lossy() },
 	}, {
 		head: [2]string{"served", "after"}, name: "served after end", loss: true,
 		says: "Requests sent with the old key after the logout had been answered, and still served as that user.",
@@ -71,6 +73,83 @@ var columns = []column{
 		head: [2]string{"p99", "ms"}, name: "p99 ms",
 		says: "The same for 99 of 100 requests.",
 		text: func(r Run) string { return milliseconds(r.P99) },
+	},
+}
+
+// outageColumns are those of runs in which the store was away.
+var outageColumns = []column{
+	{
+		head: [2]string{"store", "away s"}, name: "store away, s",
+		says: "How long the store of sessions was out of reach, slow or locked.",
+		text: func(r Run) string { return fmt.Sprintf("%.1f", r.Trouble.Seconds) },
+	}, {
+		head: [2]string{"503", "GET"}, name: "503 GET",
+		says: "Pages that needed a session meanwhile and could not be shown: answered with 503 and Retry-After, and with the cookie left alone. A 503 without Retry-After counts as failed.",
+		text: number(func(r Run) int { return r.Trouble.UnavailableGet }),
+	}, {
+		head: [2]string{"503", "POST"}, name: "503 POST",
+		says: "The same for forms and calls that change something. The answer says whether that is certain not to have happened.",
+		text: number(func(r Run) int { return r.Trouble.UnavailablePost }),
+	}, {
+		head: [2]string{"public", "failed"}, name: "public failed", loss: true,
+		says: "Pages that need no session and were not shown all the same.",
+		text: number(func(r Run) int { return r.PublicFailed }),
+	}, {
+		head: [2]string{"cookies", "cleared"}, name: "cookies cleared", loss: true,
+		says: "Answers that deleted the cookie of a session of which the server could not know that it had ended.",
+		text: number(func(r Run) int { return r.CookiesCleared }),
+	}, {
+		head: [2]string{"logouts", "claimed"}, name: "logouts claimed", loss: true,
+		says: "Logouts that were answered as done while no store could confirm it, or whose key opened the session again at the end.",
+		text: number(func(r Run) int { return r.LogoutsClaimed }),
+	}, {
+		head: [2]string{"back", "in ms"}, name: "back in ms", loss: true,
+		says: "Time from the store's return, or that of the server cut off from it, to the first answer that needed it.",
+		text: func(r Run) string {
+			if r.Trouble.FirstSuccess < 0 {
+				return "never"
+			}
+			return fmt.Sprintf("%.0f", r.Trouble.FirstSuccess)
+		},
+		bad: Run.late,
+	}, {
+		head: [2]string{"rate", "after"}, name: "rate after", loss: true,
+		says: "Good answers that needed the store in the ten seconds after its return, in percent of those before.",
+		text: func(r Run) string {
+			if r.Trouble.RateBefore == 0 {
+				return "-"
+			}
+			return fmt.Sprintf("%.0f%%", 100*r.Trouble.RateAfter/r.Trouble.RateBefore)
+		},
+		bad: Run.slower,
+	}, {
+		head: [2]string{"goroutines", "was-max-is"}, name: "goroutines before, at most, after", loss: true,
+		says: "Of the web server that has most of them. While the store is away each request that waits has one or two; afterwards these must be gone.",
+		text: func(r Run) string {
+			if r.Strain == nil {
+				return "-"
+			}
+			return fmt.Sprintf("%d-%d-%d", r.Strain.GoroutinesBefore, r.Strain.GoroutinesMax, r.Strain.GoroutinesAfter)
+		},
+		bad: Run.piledUp,
+	}, {
+		head: [2]string{"conns", "max"}, name: "store connections",
+		says: "The most connections to the store that one web server had.",
+		text: func(r Run) string {
+			if r.Strain == nil || r.Strain.ConnsMax < 0 {
+				return "-"
+			}
+			return fmt.Sprint(r.Strain.ConnsMax)
+		},
+	}, {
+		head: [2]string{"servers", "miss"}, name: "writes that servers miss",
+		says: "Acknowledged writes that the web servers themselves found to be gone after the store had begun another epoch. One of theirs may hold several items, so it need not be the shoppers' number.",
+		text: func(r Run) string {
+			if r.Strain == nil {
+				return "-"
+			}
+			return fmt.Sprint(r.Strain.LostWrites)
+		},
 	},
 }
 
@@ -92,18 +171,45 @@ func milliseconds(ms float64) string {
 	return fmt.Sprintf("%.0f", ms)
 }
 
-// Table writes the table. Paint, if not nil, colours a cell that is a loss.
+// Table writes the table, and another one of the runs in which the store was
+// away. Paint, if not nil, colours a cell that is a loss.
 func (r *Report) Table(w io.Writer, paint func(string) string) error {
-	designs, scenarios := len("design"), len("scenario")
+	if err := table(w, columns, r.Runs, paint, "design"); err != nil {
+		return err
+	}
+	if away := r.away(); len(away) > 0 {
+		fmt.Fprintln(w)
+		return table(w, outageColumns, away, paint, "")
+	}
+	return nil
+}
+
+// away returns the runs in which the store was.
+func (r *Report) away() (runs []Run) {
+	for _, run := range r.Runs {
+		if run.Trouble != nil {
+			runs = append(runs, run)
+		}
+	}
+	return runs
+}
+
+// table writes one. Without a head for the designs it leaves them out.
+func table(w io.Writer, columns []column, runs []Run, paint func(string) string, head string) error {
+	designs, scenarios := len(head), len("scenario")
 	widths := make([]int, len(columns))
 	for i, c := range columns {
 		widths[i] = max(len(c.head[0]), len(c.head[1]))
-		for _, run := range r.Runs {
+		for _, run := range runs {
 			widths[i] = max(widths[i], len(c.text(run)))
 		}
 	}
-	for _, run := range r.Runs {
-		designs, scenarios = max(designs, len(run.Design)), max(scenarios, len(run.Scenario))
+	kinds := map[string]bool{}
+	for _, run := range runs {
+		if scenarios = max(scenarios, len(run.Scenario)); head != "" {
+			designs = max(designs, len(run.Design))
+		}
+		kinds[run.Scenario] = true
 	}
 	total := designs + 1 + scenarios
 	for _, n := range widths {
@@ -113,7 +219,10 @@ func (r *Report) Table(w io.Writer, paint func(string) string) error {
 
 	var b strings.Builder
 	line := func(design, scenario string, cell func(int, column) string) {
-		fmt.Fprintf(&b, "%-*s %-*s", designs, design, scenarios, scenario)
+		if head != "" {
+			fmt.Fprintf(&b, "%-*s ", designs, design)
+		}
+		fmt.Fprintf(&b, "%-*s", scenarios, scenario)
 		for i, c := range columns {
 			b.WriteString(gap)
 			b.WriteString(cell(i, c))
@@ -124,10 +233,10 @@ func (r *Report) Table(w io.Writer, paint func(string) string) error {
 		return strings.Repeat(" ", widths[i]-utf8.RuneCountInString(s)) + s
 	}
 	line("", "", func(i int, c column) string { return right(i, c.head[0]) })
-	line("design", "scenario", func(i int, c column) string { return right(i, c.head[1]) })
+	line(head, "scenario", func(i int, c column) string { return right(i, c.head[1]) })
 	last := ""
-	for _, run := range r.Runs {
-		if last != "" && last != run.Design && len(r.scenarios()) > 1 {
+	for _, run := range runs {
+		if last != "" && last != run.Design && len(kinds) > 1 {
 			b.WriteByte('\n')
 		}
 		last = run.Design

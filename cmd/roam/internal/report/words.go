@@ -23,12 +23,24 @@ func (r *Report) Verdict() (sentences []string) {
 			sentences = append(sentences, fmt.Sprintf("Note: %s × %s reached only %.0f of %d requests/s; the times to answer are those of an overloaded machine.",
 				run.Design, run.Scenario, run.Rate, r.Rate))
 		}
+		if run.lossy() {
+			sentences = append(sentences, fmt.Sprintf("Note: in %s × %s the replica that took over was made to lag behind. The shoppers miss %s, %s of them a login, and the servers have counted %s; nobody who had logged out was let in again.",
+				run.Design, run.Scenario, plural(run.AckedWritesLost, "acknowledged write", "acknowledged writes"), thousands(run.Trouble.LoginsLost), lostBy(run)))
+		}
 		if run.CartItemsUnsure > 0 {
 			sentences = append(sentences, fmt.Sprintf("Note: in %s × %s a login or logout was never answered, and %s in that cart could not be judged.",
 				run.Design, run.Scenario, plural(run.CartItemsUnsure, "item", "items")))
 		}
 	}
 	return sentences
+}
+
+// lostBy is what the servers have counted.
+func lostBy(run Run) string {
+	if run.Strain == nil {
+		return "nothing"
+	}
+	return thousands(int(run.Strain.LostWrites))
 }
 
 func (r *Report) of(design string) (runs []Run) {
@@ -43,11 +55,16 @@ func (r *Report) of(design string) (runs []Run) {
 func (r *Report) ofRoam() (sentences []string) {
 	var scenarios, lost []string
 	var sum Run
+	waits, risked := 0, false
 	for _, run := range r.of(Roam) {
 		scenarios = append(scenarios, run.Scenario)
 		sum.Requests += run.Requests
 		sum.FailedPost += run.FailedPost
 		sum.InFlightPosts += run.InFlightPosts
+		if run.Trouble != nil {
+			waits += run.Trouble.UnavailableGet + run.Trouble.UnavailablePost
+		}
+		risked = risked || run.lossy()
 		if l := list(run.Losses()); l != "" {
 			lost = append(lost, fmt.Sprintf("in %s %s", run.Scenario, l))
 		}
@@ -57,6 +74,12 @@ func (r *Report) ofRoam() (sentences []string) {
 	}
 	s := fmt.Sprintf("roam lost nothing: in %s requests of %s nobody was logged out, nothing vanished from a cart, every acknowledged write is there, and nobody who had logged out was let in again.",
 		thousands(sum.Requests), and(scenarios))
+	if risked {
+		s = strings.Replace(s, "nothing vanished from a cart, every acknowledged write is there,", "nothing is missing that was not put at risk on purpose (see the note),", 1)
+	}
+	if waits > 0 {
+		s += fmt.Sprintf(" While the store was away %s that needed it were answered with 503 and asked to come back; every page that needs none was shown.", plural(waits, "request", "requests"))
+	}
 	switch n := sum.FailedPost; {
 	case n == 1:
 		s += " 1 POST was in the hands of a server that was killed and failed, as nobody can know whether it took effect."

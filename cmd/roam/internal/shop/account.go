@@ -61,7 +61,7 @@ func (s *Shop) logoutDevice(w http.ResponseWriter, r *http.Request) error {
 		err = errNoDevice // it is that session that is missing, not the visitor's
 	}
 	if err != nil {
-		return err
+		return unconfirmed(err)
 	}
 	return seeOther(w, r, "/devices")
 }
@@ -72,7 +72,7 @@ func (s *Shop) logoutOthers(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if _, err := s.sessions.RevokeUser(r.Context(), visit.User, roam.Revoked, visit.ID); err != nil {
-		return err
+		return unconfirmed(err)
 	}
 	return seeOther(w, r, "/devices")
 }

@@ -2,6 +2,8 @@ package shop
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/roam-web/roam"
@@ -34,7 +36,11 @@ func (s *Shop) checkout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.settle(r.Context(), visit, order); err != nil {
+	err = s.settle(r.Context(), visit, order)
+	if errors.Is(err, roam.ErrUnavailable) { // the order stands, whatever the cart says
+		err = fmt.Errorf("%w: %w", errDoubt, err)
+	}
+	if err != nil {
 		return err
 	}
 	return seeOther(w, r, "/orders/"+order.ID)

@@ -2,6 +2,7 @@ package shop
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -14,25 +15,31 @@ import (
 type refusal struct {
 	Status      int
 	Title, Text string
+
+	// Outcome says to programs what became of what was asked for: "none" if
+	// certainly nothing, "unknown" if nobody can tell. "" speaks for itself.
+	Outcome string
 }
 
 func (e *refusal) Error() string { return "shop: " + e.Text }
 
 var (
-	errNoPage     = &refusal{http.StatusNotFound, "No such page", "There is nothing at this address."}
-	errMethod     = &refusal{http.StatusMethodNotAllowed, "That does not work here", "This address does something when a form is sent to it; there is no page to look at."}
-	errForeign    = &refusal{http.StatusForbidden, "Not from here", "That form was sent by another site. Nothing has changed."}
-	errNoProduct  = &refusal{http.StatusNotFound, "No such product", "We do not sell that."}
-	errQty        = &refusal{http.StatusBadRequest, "How many?", "The quantity must be a whole number that makes sense."}
-	errTooMany    = &refusal{http.StatusUnprocessableEntity, "That is a lot", "We do not have so many of one kind. Nothing has changed."}
-	errNoOrder    = &refusal{http.StatusNotFound, "No such order", "You have no order with this number."}
-	errNoDevice   = &refusal{http.StatusNotFound, "No such device", "You are not logged in there any more."}
-	errLoginFirst = &refusal{http.StatusUnauthorized, "Log in first", "This needs a login."}
+	errNoPage     = &refusal{Status: http.StatusNotFound, Title: "No such page", Text: "There is nothing at this address."}
+	errMethod     = &refusal{Status: http.StatusMethodNotAllowed, Title: "That does not work here", Text: "This address does something when a form is sent to it; there is no page to look at."}
+	errForeign    = &refusal{Status: http.StatusForbidden, Title: "Not from here", Text: "That form was sent by another site. Nothing has changed."}
+	errNoProduct  = &refusal{Status: http.StatusNotFound, Title: "No such product", Text: "We do not sell that."}
+	errQty        = &refusal{Status: http.StatusBadRequest, Title: "How many?", Text: "The quantity must be a whole number that makes sense."}
+	errTooMany    = &refusal{Status: http.StatusUnprocessableEntity, Title: "That is a lot", Text: "We do not have so many of one kind. Nothing has changed."}
+	errNoOrder    = &refusal{Status: http.StatusNotFound, Title: "No such order", Text: "You have no order with this number."}
+	errNoDevice   = &refusal{Status: http.StatusNotFound, Title: "No such device", Text: "You are not logged in there any more."}
+	errLoginFirst = &refusal{Status: http.StatusUnauthorized, Title: "Log in first", Text: "This needs a login."}
 
-	errRequest = &refusal{http.StatusBadRequest, "We cannot tell who you are", "This request cannot carry a session: it came without encryption, or with two session cookies. Deleting this site's cookies helps."}
-	errBusy    = &refusal{http.StatusServiceUnavailable, "One moment, please", "Our database does not answer. That logs nobody out and empties no cart; please try again."}
-	errDoubt   = &refusal{http.StatusServiceUnavailable, "One moment, please", "Our database stopped answering in the middle. Your last change may have arrived; please look before you repeat it."}
-	errBroken  = &refusal{http.StatusInternalServerError, "Something broke", "That is our fault, and it is in our log."}
+	errRequest = &refusal{Status: http.StatusBadRequest, Title: "We cannot tell who you are", Text: "This request cannot carry a session: it came without encryption, or with two session cookies. Deleting this site's cookies helps."}
+	errBusy    = &refusal{Status: http.StatusServiceUnavailable, Title: "One moment, please", Text: "Our database does not answer. That logs nobody out and empties no cart; please try again.", Outcome: "none"}
+	errTill    = &refusal{Status: errBusy.Status, Title: errBusy.Title, Text: errBusy.Text} // the orders' database; it may have taken the order
+	errDoubt   = &refusal{Status: http.StatusServiceUnavailable, Title: "One moment, please", Text: "Our database stopped answering in the middle. Your last change may have arrived; please look before you repeat it.", Outcome: "unknown"}
+	errStay    = &refusal{Status: http.StatusServiceUnavailable, Title: "You may still be logged in", Text: "Our database does not confirm that the session has ended. Please log out once more in a moment.", Outcome: "unknown"}
+	errBroken  = &refusal{Status: http.StatusInternalServerError, Title: "Something broke", Text: "That is our fault, and it is in our log."}
 )
 
 // errOrders says that the orders database failed. Placing an order again is
@@ -47,9 +54,11 @@ func explain(err error) *refusal {
 		return known
 	case errors.Is(err, roam.ErrRequest):
 		return errRequest
+	case errors.Is(err, errOrders):
+		return errTill
 	case errors.Is(err, roam.ErrUnknown):
 		return errDoubt
-	case errors.Is(err, roam.ErrUnavailable), errors.Is(err, roam.ErrConflict), errors.Is(err, errOrders):
+	case errors.Is(err, roam.ErrUnavailable), errors.Is(err, roam.ErrConflict):
 		return errBusy
 	}
 	return errBroken
@@ -73,16 +82,30 @@ func (s *Shop) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	switch {
 	case forScript(r):
-		err = writeJSON(w, why.Status, map[string]string{"server": s.server, "error": why.Text})
+		problem := map[string]string{"server": s.server, "error": why.Text}
+		if why.Outcome != "" {
+			problem["outcome"] = why.Outcome
+		}
+		err = writeJSON(w, why.Status, problem)
 	case why == errLoginFirst:
 		err = seeOther(w, r, "/login?"+url.Values{"next": {wanted(r, "/cart")}}.Encode())
 	default:
 		w.Header().Set("Cache-Control", "no-store")
-		err = s.show(w, r, why.Status, page{Name: "problem", Body: why})
+		err = s.show(w, r, why.Status, page{Name: "problem", Outcome: why.Outcome, Body: why})
 	}
 	if err != nil {
 		http.Error(w, errBroken.Text, http.StatusInternalServerError)
 	}
+}
+
+// unconfirmed is what the end of a session returns that the store has not
+// confirmed. It may have ended all the same, so the page must not say that
+// nothing has happened, and still less that it is done.
+func unconfirmed(err error) error {
+	if errors.Is(err, roam.ErrUnavailable) {
+		return fmt.Errorf("%w: %w", errStay, err)
+	}
+	return err
 }
 
 // ended tells the visitor why the session is over, and forgets the cookie, so

@@ -53,7 +53,7 @@ func (s *Shop) login(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Shop) logout(w http.ResponseWriter, r *http.Request) error {
 	if err := s.web.Logout(w, r); err != nil {
-		return err
+		return unconfirmed(err)
 	}
 	return seeOther(w, r, "/")
 }

@@ -97,12 +97,12 @@ func TestABrokenOrdersDatabaseIsAPauseNotALogout(t *testing.T) {
 	}
 	o.close()
 	_, err = o.place(t.Context(), Order{ID: "A", User: "ann"})
-	if explain(err) != errBusy {
-		t.Errorf("place: %v; want it explained as busy", err)
+	if explain(err) != errTill {
+		t.Errorf("place: %v; want it explained as a till out of order", err)
 	}
 	_, err = o.list(t.Context(), "ann")
-	if explain(err) != errBusy {
-		t.Errorf("list: %v; want it explained as busy", err)
+	if explain(err) != errTill {
+		t.Errorf("list: %v; want it explained as a till out of order", err)
 	}
 }
 

@@ -12,6 +12,7 @@
 //	checkout.go   from the session into another database, exactly once
 //	api.go        the same for a page whose JavaScript alone needs a session
 //	fail.go       what each error of roam means to a visitor
+//	version.go    a second version, which shares its sessions with the first
 //
 // A handler returns its error, and [Shop.fail] is the only one that answers
 // errors. There is no middleware for sessions: a handler that needs one calls
@@ -24,6 +25,7 @@ package shop
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -52,6 +54,10 @@ type Config struct {
 
 	// SessionOptions are the limits of sessions. nil means roam's defaults.
 	SessionOptions *roam.Options
+
+	// Version is 1 or 2, which store sessions in different forms; see
+	// version.go. 0 means 1.
+	Version int
 
 	// Logger gets what an operator should know, never a secret. nil means no
 	// log.
@@ -84,6 +90,13 @@ func New(cfg Config) (*Shop, error) {
 	if opts.Logger == nil {
 		opts.Logger = log
 	}
+	switch cfg.Version {
+	case 0, 1:
+	case 2:
+		secondVersion(&opts)
+	default:
+		return nil, fmt.Errorf("shop: Config.Version is %d: want 1 or 2", cfg.Version)
+	}
 	sessions, err := roam.New[Visit](cfg.Sessions, &opts)
 	if err != nil {
 		return nil, err
@@ -102,6 +115,10 @@ func New(cfg Config) (*Shop, error) {
 // Run does the background work of the sessions until ctx is done; see
 // [roam.Manager.Run].
 func (s *Shop) Run(ctx context.Context) error { return s.sessions.Run(ctx) }
+
+// Lost returns how many acknowledged changes of sessions the store was found to
+// have lost; see [roam.Manager.Lost].
+func (s *Shop) Lost() uint64 { return s.sessions.Lost() }
 
 // Close closes the orders database. The store of the sessions is the caller's.
 func (s *Shop) Close() error { return s.orders.close() }

@@ -481,6 +481,17 @@ func TestAnOutageLogsNobodyOut(t *testing.T) {
 	if a := b.get("/"); a.status != http.StatusOK {
 		t.Errorf("a public page: status %d, want 200", a.status)
 	}
+	// A change that was denied was not made; an end that was not confirmed may
+	// have come all the same, and is not said to be nothing.
+	if got, _ := b.post("/cart/add", "product", "oolong").attr("data-outcome"); got != "none" {
+		t.Errorf("the outcome of an add is %q, want none", got)
+	}
+	if a := b.post("/api/cart/add", "product", "oolong"); !strings.Contains(a.body, `"outcome":"none"`) {
+		t.Errorf("the outcome of an add is not none: %s", a.body)
+	}
+	if a := b.post("/logout"); !strings.Contains(a.body, "You may still be logged in") || !strings.Contains(a.body, `data-outcome="unknown"`) {
+		t.Errorf("a logout in an outage says: %s", a.body)
+	}
 	f.store.down.Store(false)
 	if got := b.whoami(); got.User != "ann" || got.Count != 1 || b.cookie(sessionCookie) != token {
 		t.Errorf("after the outage: %+v, want ann with 1 and the same cookie", got)

@@ -25,6 +25,8 @@ type page struct {
 	User  string
 	Ended roam.Reason
 
+	Outcome string // of what failed; see refusal
+
 	Server string
 	Lang   string
 	Path   string // where choosing a language leads back to

@@ -21,6 +21,7 @@ func (c *crowd) audit(ctx context.Context) {
 			if !s.audit(ctx) {
 				c.tally.note(func(r *Result, _ *Bucket) { r.Unaudited++ })
 			}
+			s.exhume(ctx)
 		})
 	}
 	all.Wait()
@@ -51,15 +52,17 @@ func (s *shopper) audit(ctx context.Context) bool {
 		s.c.tally.wrong("GET /api/whoami: %v", err)
 		return false
 	}
+	forgotten := false // the site has, for a reason that is known
 	if s.excused {
 		s.mu.Lock()
 		s.compare(b.glance, p.cart)
 		s.mu.Unlock()
 	} else {
-		s.see(b, p)
+		s.see(b, a.sent, p)
+		forgotten = s.c.trouble.loses(s.since) && s.user == ""
 	}
 	lost := s.cart.lost(p.cart)
-	if member && p.user != s.own { // an acknowledged login does not stand
+	if member && p.user != s.own && !forgotten { // an acknowledged login does not stand
 		lost++
 	}
 	if lost > 0 {

@@ -185,7 +185,7 @@ func (t *tab) judge(b before, r request, a answer) {
 		t.s.c.tally.wrong("%s %s: %v", r.method, r.path, err)
 		return
 	}
-	t.s.see(b, p)
+	t.s.see(b, a.sent, p)
 }
 
 // add puts something into the cart, with a form or with a small call. The
@@ -222,6 +222,8 @@ func (t *tab) add(ctx context.Context, at time.Time, api bool, hold *hold) {
 		s.starting = false
 	}
 	switch {
+	case a.nothing():
+		s.cart.refuse(e)
 	case a.failed():
 		s.cart.doubt(e)
 	case taken:
@@ -251,10 +253,11 @@ func (t *tab) login(ctx context.Context, at time.Time) {
 	defer s.mu.Unlock()
 	defer s.moved()
 	switch {
+	case a.nothing():
 	case a.failed(): // it may have happened, and then the key that the jar has is the old one
 		s.unsure, s.excused = true, true
 	case a.leads() != "" && !a.turnedAway():
-		s.user, s.lost, s.unsure = s.own, false, false
+		s.user, s.lost, s.unsure, s.parting, s.since = s.own, false, false, false, a.at
 		s.c.tally.note(func(r *Result, _ *Bucket) { r.Logins++ })
 		t.next = a.leads()
 	default:
@@ -286,7 +289,7 @@ func (t *tab) pay(ctx context.Context, at time.Time) {
 		s.c.tally.note(func(r *Result, _ *Bucket) { r.Orders++ })
 	case a.leads() == "/orders": // the cart was empty, it says; the next look at the cart will judge that
 	case a.turnedAway(), a.status == http.StatusConflict:
-		s.recognised("")
+		s.recognised("", a.sent)
 	default:
 		s.c.tally.wrong("POST /checkout: status %d", a.status)
 	}
@@ -304,6 +307,7 @@ func (t *tab) pay(ctx context.Context, at time.Time) {
 // receipts looks at all the orders. It is called while moving, and ends that.
 func (t *tab) receipts(ctx context.Context, at time.Time) {
 	s := t.s
+	sent := time.Now()
 	orders, as, err := t.orders(ctx, at)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -311,7 +315,7 @@ func (t *tab) receipts(ctx context.Context, at time.Time) {
 	switch {
 	case err != nil: // it has been counted, and is asked again
 	case as == "":
-		s.recognised("")
+		s.recognised("", sent)
 	default:
 		s.file(orders)
 	}

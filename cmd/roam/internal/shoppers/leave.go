@@ -64,9 +64,9 @@ func (t *tab) leave(ctx context.Context, at time.Time) {
 		s.user = ""
 		s.cart.clear()
 		s.c.tally.note(func(r *Result, _ *Bucket) { r.Logouts++ })
-	case ended.failed():
-		s.unsure, s.excused = true, true
-		s.cart.void()
+		s.bury(key, s.c.trouble.dark(ended.sent, ended.at))
+	case ended.failed(): // if the session goes on, so does its cart
+		s.unsure, s.parting = true, true
 	case phone != nil && (ended.turnedAway() || ended.status == http.StatusConflict): // the site has forgotten the phone; this browser is still logged in
 	default:
 		s.c.tally.wrong("the end of a session was answered with status %d to %q", ended.status, ended.leads())
@@ -97,6 +97,44 @@ func (t *tab) leave(ctx context.Context, at time.Time) {
 	s.quiet = false
 	s.moved()
 	s.mu.Unlock()
+}
+
+// A deadKey is that of a session whose end was acknowledged.
+type deadKey struct {
+	key     []*http.Cookie
+	claimed bool // it has been counted as a logout that was none
+}
+
+// maxDead is how many dead keys a shopper keeps, to try them when all is over.
+const maxDead = 100
+
+// bury keeps the key of a session whose end was acknowledged. If that was in
+// the dark nobody can have known. The shopper is locked.
+func (s *shopper) bury(key []*http.Cookie, dark bool) {
+	if dark {
+		s.c.tally.note(func(r *Result, _ *Bucket) { r.LogoutsClaimed++ })
+	}
+	var bare []*http.Cookie
+	for _, c := range key {
+		if c.Name == cookieName {
+			bare = append(bare, c)
+		}
+	}
+	if len(bare) > 0 && len(s.dead) < maxDead {
+		s.dead = append(s.dead, deadKey{bare, dark})
+	}
+}
+
+// exhume tries all the dead keys once more, now that no server has an excuse.
+func (s *shopper) exhume(ctx context.Context) {
+	t := s.tabs[0]
+	for _, d := range s.dead {
+		s.c.tally.note(func(r *Result, _ *Bucket) { r.Replays++ })
+		r := request{method: http.MethodGet, path: "/api/whoami", key: d.key}
+		if t.intrude(r, t.ask(ctx, time.Now(), r)) && !d.claimed {
+			s.c.tally.note(func(r *Result, _ *Bucket) { r.LogoutsClaimed++ })
+		}
+	}
 }
 
 // pickUpPhone logs in as the same user with another browser and returns its
@@ -178,10 +216,11 @@ func (t *tab) replay(ctx context.Context, key []*http.Cookie) {
 	done.Wait()
 }
 
-// intrude judges the answer to a request with a dead key.
-func (t *tab) intrude(r request, a answer) {
+// intrude judges the answer to a request with a dead key, and reports whether
+// it opened anything.
+func (t *tab) intrude(r request, a answer) bool {
 	if a.failed() {
-		return
+		return false
 	}
 	p, err := a.page(r.path)
 	switch {
@@ -194,7 +233,9 @@ func (t *tab) intrude(r request, a answer) {
 			t.s.cart.most[product]++ // what the intruder has put in
 		}
 		t.s.mu.Unlock()
+		return true
 	}
+	return false
 }
 
 // revived judges the answer to a change that was in flight during a logout,

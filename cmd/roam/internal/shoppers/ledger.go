@@ -121,14 +121,6 @@ func (l *ledger) forgive(cart map[string]int) {
 	}
 }
 
-// void is for a session that may or may not have ended: nothing must be in the
-// cart any more, and anything may.
-func (l *ledger) void() {
-	l.missed += l.short(l.least, nil)
-	l.page++
-	l.least, l.acked = count{}, count{}
-}
-
 // clear starts the ledger of a new session, after a logout, which takes the
 // cart with it on purpose. What is still on its way may land in the new one.
 func (l *ledger) clear() {

@@ -41,6 +41,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
+	sent   time.Time // when the first byte was, at the earliest
 	at     time.Time // when the last byte had arrived
 	last   bool      // the site closes the connection after this answer
 	err    error

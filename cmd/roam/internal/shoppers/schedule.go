@@ -113,7 +113,7 @@ func (c *crowd) load(ctx context.Context) error {
 	if c.opts.During == nil {
 		during <- nil
 	} else {
-		go func() { during <- c.opts.During(beside, func() time.Duration { return time.Since(began) }) }()
+		go func() { during <- c.opts.During(beside, &Stage{c, began}) }()
 	}
 	err, returned := error(nil), false
 	defer func() { // During must not outlive Run

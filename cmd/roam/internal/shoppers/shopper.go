@@ -1,6 +1,7 @@
 package shoppers
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -25,16 +26,19 @@ type shopper struct {
 	mu   sync.Mutex
 	calm *sync.Cond // signalled when asking falls to zero
 
-	user     string // as whom the shopper is logged in, by the last that the site acknowledged; "" a guest
-	ticket   bool   // the next login has been paid for out of the budget
-	lost     bool   // was logged out by mistake
-	turn     int    // changes when a login, a logout or a checkout begins or ends, and with a loss
-	moving   bool   // one of these is going on
-	quiet    bool   // the tabs keep to public pages, so that a session can end in peace
-	starting bool   // the add that starts a session is on its way
-	asking   int    // looks and adds on their way that bring the session's cookie
-	unsure   bool   // a login or logout was never answered
-	excused  bool   // nor may the cart be what it was, then
+	user     string    // as whom the shopper is logged in, by the last that the site acknowledged; "" a guest
+	ticket   bool      // the next login has been paid for out of the budget
+	lost     bool      // was logged out by mistake
+	turn     int       // changes when a login, a logout or a checkout begins or ends, and with a loss
+	moving   bool      // one of these is going on
+	quiet    bool      // the tabs keep to public pages, so that a session can end in peace
+	starting bool      // the add that starts a session is on its way
+	asking   int       // looks and adds on their way that bring the session's cookie
+	unsure   bool      // a login or logout was never answered, or not to the point
+	parting  bool      // it was a logout
+	excused  bool      // nor may the cart be what it was, because it was a login
+	since    time.Time // when the last login was acknowledged
+	dead     []deadKey
 	cart     *ledger
 	dirty    bool // a checkout has happened that has not been seen among the orders
 	orders   map[string]map[string]int
@@ -132,11 +136,23 @@ func (t *tab) ask(ctx context.Context, at time.Time, r request) answer {
 	for _, c := range r.key {
 		req.AddCookie(c)
 	}
+	sent := time.Now()
 	a := t.line.send(ctx, req, r.hold)
+	a.sent = sent
 	if r.hold != nil {
 		at = time.Time{} // it was the shopper that took its time
 	}
-	s.c.tally.exchanged(r.method, r.path, at, a)
+	x := sighting{
+		method: r.method, path: r.path, public: r.public(), scheduled: at, answer: a,
+		excused: s.c.trouble.excuses(a.at),
+		cleared: a.clears() && (a.failed() || s.c.trouble.dark(sent, a.at)),
+	}
+	switch good, waiting := s.c.tally.exchanged(x); {
+	case good:
+		s.c.trouble.served(r.method, a.header.Get("X-Server"), a.at)
+	case waiting:
+		s.c.trouble.missed(a.at)
+	}
 	if own && a.err == nil {
 		s.jar.SetCookies(s.c.site, a.cookies())
 	}
@@ -147,6 +163,26 @@ func (a answer) cookies() []*http.Cookie { return (&http.Response{Header: a.head
 
 // failed says that nobody knows what became of the request.
 func (a answer) failed() bool { return a.err != nil || a.status >= 500 }
+
+// nothing says that the site has not done what was asked for, in its own words.
+// An error without them may have happened on the way back.
+func (a answer) nothing() bool {
+	return a.err == nil && a.status == http.StatusServiceUnavailable &&
+		(bytes.Contains(a.body, []byte(`data-outcome="none"`)) || bytes.Contains(a.body, []byte(`"outcome":"none"`)))
+}
+
+// clears says that the answer deletes the cookie of the session.
+func (a answer) clears() bool {
+	if a.err != nil {
+		return false
+	}
+	for _, c := range a.cookies() {
+		if c.Name == cookieName && (c.Value == "" || c.MaxAge < 0) {
+			return true
+		}
+	}
+	return false
+}
 
 // leads returns the path that a form's answer leads to, "" if to none.
 func (a answer) leads() string {
@@ -201,28 +237,38 @@ func (s *shopper) answered() {
 
 // see holds what a page says against what the shopper knew when it asked. A
 // page that was on its way while a session began or ended proves nothing.
-func (s *shopper) see(b before, p page) {
+func (s *shopper) see(b before, sent time.Time, p page) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !p.session || b.moving || b.turn != s.turn {
 		return
 	}
-	s.recognised(p.user)
-	if p.cart != nil && !b.dirty {
+	s.recognised(p.user, sent)
+	if p.cart != nil && !b.dirty && !s.unsure {
 		s.compare(b.glance, p.cart)
 	}
 }
 
-// recognised judges whom the site took the shopper for.
-func (s *shopper) recognised(as string) {
+// recognised judges whom the site took the shopper for, in the answer to what
+// was sent at that time. A login or logout of which nothing is known may still
+// arrive at the store, until the trouble is over.
+func (s *shopper) recognised(as string, sent time.Time) {
 	note := s.c.tally.note
 	switch {
 	case as != "" && as != s.own:
 		note(func(r *Result, _ *Bucket) { r.WrongUser++ })
+	case s.unsure && !s.c.trouble.settled(sent):
 	case s.unsure:
-		s.unsure = false
+		if s.parting && as == "" { // it did end, and took the cart along
+			s.cart.clear()
+		}
+		s.unsure, s.parting = false, false
 		s.user = as
 	case as == s.user:
+	case as == "" && s.c.trouble.loses(s.since):
+		s.user, s.lost = "", true
+		s.turn++
+		s.c.tally.noteTrouble(func(r *Trouble) { r.LoginsLost++ })
 	case as == "":
 		s.user, s.lost = "", true
 		s.turn++

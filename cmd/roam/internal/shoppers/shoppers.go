@@ -11,6 +11,7 @@
 //	leave.go     logging out while other tabs are busy, and trying the old key
 //	audit.go     the account that is settled when everything is quiet
 //	schedule.go  who does when what: at a constant rate, whatever the site does
+//	trouble.go   what shoppers make of an outage that was announced
 //	line.go      a connection that sends each request once
 //	page.go      what a shopper makes out of an answer
 //	tally.go     what is counted
@@ -55,10 +56,10 @@ type Options struct {
 	// the same session are in flight.
 	Leave bool
 
-	// During is called beside the load when it begins, with a clock that tells
-	// the time since then. It is where servers are killed. The load goes on
-	// for Duration and until During has returned.
-	During func(ctx context.Context, clock func() time.Duration) error
+	// During is called beside the load when it begins. It is where servers are
+	// killed, and where the store is broken. The load goes on for Duration and
+	// until During has returned.
+	During func(ctx context.Context, s *Stage) error
 
 	// Progress is called about ten times a second with the time since the
 	// load began. nil means not at all.
@@ -113,22 +114,27 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 	if err := c.load(ctx); err != nil {
 		return nil, err
 	}
+	select { // what was in doubt has arrived by then or never will
+	case <-time.After(c.trouble.wait()):
+	case <-ctx.Done():
+	}
 	c.audit(ctx)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	return c.tally.result(), nil
+	return c.tally.result(&c.trouble), nil
 }
 
 // A crowd is all the shoppers of one run.
 type crowd struct {
-	opts   Options
-	site   *url.URL
-	tls    *tls.Config
-	people []*shopper
-	tally  *tally
-	extra  extra
-	work   sync.WaitGroup // the tabs
+	opts    Options
+	site    *url.URL
+	tls     *tls.Config
+	people  []*shopper
+	tally   *tally
+	trouble trouble
+	extra   extra
+	work    sync.WaitGroup // the tabs
 
 	// Checking a password is made to be slow, so logins are rationed. Who
 	// logs out has a login in hand.

@@ -15,6 +15,7 @@ func faults(r *Result) map[string]int {
 		"served_after_end": r.ServedAfterEnd, "written_after_end": r.WrittenAfterEnd,
 		"cart_items_twice": r.CartItemsTwice, "wrong_user": r.WrongUser, "wrong_answers": r.WrongAnswers,
 		"unaudited": r.Unaudited, "cart_items_unsure": r.CartItemsUnsure,
+		"public_failed": r.PublicFailed, "cookies_cleared": r.CookiesCleared, "logouts_claimed": r.LogoutsClaimed,
 	}
 	for k, n := range all {
 		if n == 0 {
@@ -115,7 +116,7 @@ func TestAStandstillIsSeenByAllWhoComeInIt(t *testing.T) {
 	site := &stall{}
 	opts := site.start(t)
 	opts.Duration = time.Second
-	opts.During = func(ctx context.Context, clock func() time.Duration) error {
+	opts.During = func(ctx context.Context, _ *Stage) error {
 		site.mu.Lock()
 		defer site.mu.Unlock()
 		time.Sleep(still)
@@ -172,7 +173,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	opts.Leave = true
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
-	opts.During = func(ctx context.Context, _ func() time.Duration) error {
+	opts.During = func(ctx context.Context, _ *Stage) error {
 		cancel(enough)
 		<-ctx.Done()
 		return nil
@@ -186,7 +187,7 @@ func TestWhatGoesWrongBesideTheLoadIsAnError(t *testing.T) {
 	t.Parallel()
 	opts := new(stall).start(t)
 	wrong := errors.New("no such server")
-	opts.During = func(context.Context, func() time.Duration) error { return wrong }
+	opts.During = func(context.Context, *Stage) error { return wrong }
 	if _, err := Run(t.Context(), opts); !errors.Is(err, wrong) {
 		t.Errorf("got %v, want %v", err, wrong)
 	}

@@ -29,6 +29,17 @@ type stall struct {
 	changeOrder int  // every nth look at the orders shows one item less
 	stranger    int  // every nth page with a session greets somebody else
 
+	// In an outage of the store all that needs a session is answered with 503.
+	// These are the faults that a site can have then.
+	dark      bool
+	mute      bool // without Retry-After
+	publicToo bool // public pages, too
+	clears    bool // with the cookie deleted
+	claims    bool // a logout is answered as done
+	late      bool // the change is made all the same, which the answer says
+	lies      bool // the same, and the answer denies it
+	amnesia   bool // a login is forgotten
+
 	mu       sync.Mutex
 	n        map[string]int
 	sessions map[string]*visit
@@ -144,6 +155,36 @@ func (s *stall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		shows(page, fmt.Sprintf("data-user=%q data-ended=%q>%s", user, ended, lines), status)
 	}
 
+	public := r.Method == "GET" && (r.URL.Path == "/" || r.URL.Path == "/about" || r.URL.Path == "/live" ||
+		strings.HasPrefix(r.URL.Path, "/product/") || r.URL.Path == "/login")
+	if s.dark && (!public || s.publicToo) && !(s.claims && r.URL.Path == "/logout") {
+		if !s.mute {
+			w.Header().Set("Retry-After", "1")
+		}
+		if s.clears {
+			http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1, Secure: true, HttpOnly: true})
+		}
+		outcome := "none"
+		if (s.late || s.lies) && strings.HasSuffix(r.URL.Path, "/cart/add") && v != nil && v.ended == "" {
+			qty := 1
+			fmt.Sscan(r.PostFormValue("qty"), &qty)
+			v.cart[r.PostFormValue("product")] += qty
+			if s.late {
+				outcome = "unknown"
+			}
+		}
+		if s.late && r.URL.Path == "/logout" && v != nil {
+			s.sessions[key] = &visit{ended: "logged out"}
+			outcome = "unknown"
+		}
+		shows("problem", fmt.Sprintf("data-outcome=%q>", outcome), http.StatusServiceUnavailable)
+		return
+	}
+	if s.dark && s.claims && r.URL.Path == "/logout" {
+		http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1, Secure: true, HttpOnly: true})
+		leads("/")
+		return
+	}
 	switch path := r.URL.Path; {
 	case path == "/", path == "/about", path == "/live", strings.HasPrefix(path, "/product/"), path == "/login" && r.Method == "GET":
 		shows("public", ">", http.StatusOK)

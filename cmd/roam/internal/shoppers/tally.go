@@ -3,6 +3,7 @@ package shoppers
 import (
 	"fmt"
 	"math"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -38,6 +39,9 @@ type Result struct {
 	CartItemsTwice int `json:"cart_items_twice"` // more in a cart than was ever put there
 	WrongUser      int `json:"wrong_user"`       // taken for somebody else
 	WrongAnswers   int `json:"wrong_answers"`    // neither what was asked for nor a failure
+	PublicFailed   int `json:"public_failed"`    // pages that need no session and were not shown; failed GETs too
+	CookiesCleared int `json:"cookies_cleared"`  // session cookies deleted by an answer that could not know that the session has ended
+	LogoutsClaimed int `json:"logouts_claimed"`  // logouts that were answered as done and were not
 	Unaudited      int `json:"unaudited"`        // accounts that could not be settled at the end
 
 	// CartItemsUnsure are items that went missing after a login or logout of
@@ -55,6 +59,9 @@ type Result struct {
 	Rate     float64        `json:"rate"`    // requests per second that were reached
 	ServedBy map[string]int `json:"served_by"`
 
+	// Trouble is what an announced outage of the store did, nil without one.
+	Trouble *Trouble `json:"trouble,omitempty"`
+
 	Servers  []string `json:"-"`
 	Timeline []Bucket `json:"-"`
 	Samples  []string `json:"-"` // of wrong answers and failures
@@ -62,8 +69,10 @@ type Result struct {
 
 // A Bucket is a tenth of a second of the load, by when answers came.
 type Bucket struct {
-	Served    []int // by server, in the order of Result.Servers
+	Served    []int // by server, in the order of Result.Servers; without Waiting
 	Failed    int
+	Waiting   int // answered with 503 in an announced outage
+	Good      int // answered by a server that needed the store for it, and had it
 	LoggedOut int
 	Missing   int // cart items
 	Intruders int // served after end
@@ -72,6 +81,7 @@ type Bucket struct {
 type tally struct {
 	mu        sync.Mutex
 	r         Result
+	trouble   Trouble
 	measuring bool
 	began     time.Time
 	servers   map[string]int // index
@@ -121,46 +131,81 @@ func (t *tally) bucket(at time.Time) *Bucket {
 	return &t.r.Timeline[i]
 }
 
-// exchanged counts a request and its answer. A scheduled time of zero means
-// that its latency says nothing, because the shopper held it back.
-func (t *tally) exchanged(method, path string, scheduled time.Time, a answer) {
+// A sighting is a request and its answer, as the tally sees it.
+type sighting struct {
+	method, path string
+	public       bool
+	scheduled    time.Time // zero if the latency says nothing, because the shopper held it back
+	excused      bool      // in an announced outage of the store
+	cleared      bool      // the answer deletes the cookie, and could not know that it may
+	answer
+}
+
+// exchanged counts a request and its answer, and reports whether it was one
+// that needed the store and got it, or did not.
+func (t *tally) exchanged(x sighting) (good, waiting bool) {
+	a := x.answer
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	failed := a.err != nil || a.status >= 500
-	if failed {
-		if method == "GET" {
-			t.r.FailedGet++
-		} else {
-			t.r.FailedPost++
-		}
+	failed := a.failed()
+	server := ""
+	if a.err == nil {
+		server = a.header.Get("X-Server")
+	}
+	// One without the name of a server is from a balancer that has none left.
+	waiting = x.excused && !x.public && a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") != "" && server != ""
+	good = !failed && !x.public
+	switch {
+	case waiting && x.method == http.MethodGet:
+		t.trouble.UnavailableGet++
+	case waiting:
+		t.trouble.UnavailablePost++
+	case failed && x.method == http.MethodGet:
+		t.r.FailedGet++
+	case failed:
+		t.r.FailedPost++
+	}
+	if failed && !waiting {
 		if a.err != nil {
-			t.sample("%s %s: no answer: %v", method, path, a.err)
+			t.sample("%s %s: no answer: %v", x.method, x.path, a.err)
 		} else {
-			t.sample("%s %s: %d %.100q", method, path, a.status, a.body)
+			t.sample("%s %s: %d %.100q", x.method, x.path, a.status, a.body)
 		}
 	}
+	if x.public && a.status != http.StatusOK {
+		t.r.PublicFailed++
+	}
+	if x.cleared {
+		t.r.CookiesCleared++
+		t.sample("%s %s: %d, and the answer deletes the cookie of the session", x.method, x.path, a.status)
+	}
 	if !t.measuring {
-		return
+		return good, waiting
 	}
 	t.r.Requests++
 	b := t.bucket(a.at)
-	if failed {
+	switch {
+	case waiting:
+		b.Waiting++
+	case failed:
 		b.Failed++
+	case good:
+		b.Good++
 	}
-	if a.err == nil {
-		if name := a.header.Get("X-Server"); name != "" {
-			i := t.server(name)
-			t.r.ServedBy[name]++
-			for len(b.Served) <= i {
-				b.Served = append(b.Served, 0)
-			}
+	if server != "" {
+		i := t.server(server)
+		t.r.ServedBy[server]++
+		for len(b.Served) <= i {
+			b.Served = append(b.Served, 0)
+		}
+		if !waiting {
 			b.Served[i]++
 		}
 	}
-	if !scheduled.IsZero() {
-		took := a.at.Sub(scheduled)
-		t.latencies = append(t.latencies, took)
+	if !x.scheduled.IsZero() {
+		t.latencies = append(t.latencies, a.at.Sub(x.scheduled))
 	}
+	return good, waiting
 }
 
 func (t *tally) sample(format string, args ...any) {
@@ -181,6 +226,12 @@ func (t *tally) note(change func(r *Result, b *Bucket)) {
 	change(&t.r, b)
 }
 
+func (t *tally) noteTrouble(change func(r *Trouble)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change(&t.trouble)
+}
+
 func (t *tally) wrong(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -188,10 +239,13 @@ func (t *tally) wrong(format string, args ...any) {
 	t.sample(format, args...)
 }
 
-func (t *tally) result() *Result {
+func (t *tally) result(outage *trouble) *Result {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.r
+	if r.Trouble = outage.result(t); r.Trouble != nil {
+		r.AckedWritesLost += r.Trouble.LoginsLost
+	}
 	answered, most := 0, 0
 	for _, n := range r.ServedBy {
 		answered += n

@@ -1,0 +1,75 @@
+package postgresstore
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/roam-web/roam"
+	"github.com/roam-web/roam/internal/servers"
+	"github.com/roam-web/roam/storetest"
+)
+
+func pgbouncer(t *testing.T) *servers.PgBouncer {
+	t.Helper()
+	b, err := servers.StartPgBouncer(background, postgres(t).Primary, &servers.PgBouncerOptions{Settings: map[string]string{"default_pool_size": "5"}})
+	b = need(t, b, err)
+	t.Cleanup(b.Stop)
+	return b
+}
+
+// Through a pooler in transaction mode, which knows no prepared statements.
+func TestLawThroughPgBouncer(t *testing.T) {
+	b := pgbouncer(t)
+	storetest.Run(t, func(tb testing.TB) roam.Store { return openAt(tb, b.URL(), nil) })
+}
+
+// The store finds out by itself that connections are shared.
+func TestPoolerIsNoticed(t *testing.T) {
+	t.Parallel()
+	b := pgbouncer(t)
+	s := openAt(t, b.URL(), nil)
+	rec := insert(t, s, record(1, "ada"))
+	var callers sync.WaitGroup
+	for lane := range uint32(16) {
+		callers.Go(func() {
+			mine, err := s.Insert(background, record(100+lane, ""))
+			for range 50 {
+				if err == nil {
+					mine, err = s.Update(background, mine)
+				}
+				if err == nil {
+					_, err = s.Load(background, rec.ID, roam.Want{})
+				}
+			}
+			if err != nil {
+				t.Errorf("through a pooler: %v", err)
+			}
+		})
+	}
+	callers.Wait()
+	if !s.unnamed.Load() {
+		t.Error("statements are still prepared")
+	}
+	// Or it is told.
+	told := openAt(t, b.URL()+"&default_query_exec_mode=exec&pool_max_conns=3", fresh(t))
+	if !told.unnamed.Load() || told.opts.MaxConns != 3 {
+		t.Errorf("unnamed %v, MaxConns %d: want what the URL says", told.unnamed.Load(), told.opts.MaxConns)
+	}
+	insert(t, told, record(2, ""))
+	_, err := Open(background, b.URL()+"&default_query_exec_mode=simple_protocol", nil)
+	tells(t, err, "default_query_exec_mode=simple_protocol", "exec")
+}
+
+func TestPreparedStatementsAreCalledByWhatTheyDo(t *testing.T) {
+	t.Parallel()
+	a, b := (names{"public", "a"}).statements(), (names{"public", "b"}).statements()
+	for q := range numPrepared {
+		if a[q].name == b[q].name {
+			t.Errorf("%s is also the name of another statement", a[q].name)
+		}
+		if strings.ContainsAny(a[q].sql, "{}") {
+			t.Errorf("not all names are filled in: %s", a[q].sql)
+		}
+	}
+}

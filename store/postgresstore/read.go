@@ -1,0 +1,124 @@
+package postgresstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+	"math"
+
+	"github.com/roam-web/roam"
+)
+
+// Load implements [roam.Store]. It is one round trip.
+func (s *Store) Load(ctx context.Context, id roam.ID, want roam.Want) (rec roam.Record, err error) {
+	k, q := kindRead, loadRecord
+	switch {
+	case want.Durable:
+		// It writes, so that a warning about the standby is an error. But
+		// that may be tried again: nothing that was written matters.
+		q = loadDurable
+	case want.Version != 0 && len(s.replicas) > 0:
+		if rec, ok := s.loadCopy(ctx, id, want); ok {
+			return rec, nil
+		}
+	}
+	_, err = s.call(ctx, k, q, func(a *args) { a.bytes(id[:]) }, func(p *primary, v [][]byte) error {
+		if err := p.sure(v[1]); err != nil {
+			return err
+		}
+		now := moment(v[0])
+		if v[2] == nil {
+			rec = roam.Record{Now: now, Epoch: p.epoch}
+			return roam.ErrNotFound
+		}
+		rec = scan(v[2:], now, p.epoch)
+		return nil
+	})
+	if err == nil {
+		return rec, nil
+	}
+	if errors.Is(err, roam.ErrNotFound) {
+		return rec, roam.ErrNotFound
+	}
+	return roam.Record{}, s.explain("load", err)
+}
+
+// page bounds how many records a statement of List and All reads, so that no
+// caller, however slow, keeps a connection.
+const page = 128
+
+// List implements [roam.Store].
+func (s *Store) List(ctx context.Context, user string) iter.Seq2[roam.Record, error] {
+	return func(yield func(roam.Record, error) bool) {
+		s.pages(ctx, "list", listUser, yield, func(a *args, last *roam.Record) {
+			a.text(user)
+			switch {
+			case last == nil:
+				a.int(math.MaxInt64)
+				a.bytes(noID[:])
+			case last.LoggedIn.IsZero():
+				a.int(math.MinInt64)
+				a.bytes(last.ID[:])
+			default:
+				a.time(last.LoggedIn)
+				a.bytes(last.ID[:])
+			}
+			a.int(page)
+		})
+	}
+}
+
+// All implements [roam.Store]. Its order is that of IDs.
+func (s *Store) All(ctx context.Context) iter.Seq2[roam.Record, error] {
+	return func(yield func(roam.Record, error) bool) {
+		s.pages(ctx, "all", listAll, yield, func(a *args, last *roam.Record) {
+			if last == nil {
+				a.bytes(noID[:])
+			} else {
+				a.bytes(last.ID[:])
+			}
+			a.bool(last == nil)
+			a.int(page)
+		})
+	}
+}
+
+var noID roam.ID
+
+// pages yields what a query finds, page by page. bind gets the last record of
+// the page before.
+func (s *Store) pages(ctx context.Context, what string, q query, yield func(roam.Record, error) bool, bind func(*args, *roam.Record)) {
+	var last *roam.Record
+	for {
+		var recs []roam.Record
+		_, err := s.call(ctx, kindRead, q, func(a *args) { recs = recs[:0]; bind(a, last) }, func(p *primary, v [][]byte) error {
+			if err := p.sure(v[1]); err != nil {
+				return err
+			}
+			r := scan(v[2:], moment(v[0]), p.epoch)
+			if last != nil && bytes.Equal(r.ID[:], last.ID[:]) {
+				return nil
+			}
+			recs = append(recs, r)
+			return nil
+		})
+		if err != nil {
+			yield(roam.Record{}, s.explain(what, err))
+			return
+		}
+		for i := range recs {
+			if ctx.Err() != nil {
+				yield(roam.Record{}, s.explain(what, unwritten(ctx.Err())))
+				return
+			}
+			if !yield(recs[i], nil) {
+				return
+			}
+		}
+		if len(recs) < page {
+			return
+		}
+		last = &recs[len(recs)-1]
+	}
+}
