@@ -46,7 +46,9 @@ func (m *Manager[T]) identify(ctx context.Context, tok Token, seal *fact) (Ident
 	if young {
 		name := p.lookUp(tok.id)
 		if tok.mark.sealed && mark.holds(seal, name, now, sealWindow) {
-			p.facts.intern(tok, seal)
+			if !seal.known {
+				p.facts.put(tok, *seal)
+			}
 			return m.identity(ctx, tok, seal, now), seal.version, nil
 		}
 		if f, ok := p.facts.get(tok); ok && mark.holds(&f, name, now, sealWindow) {
@@ -81,9 +83,18 @@ func (f *fact) deadline() int64 {
 
 // identity is the answer, and counts as use.
 func (m *Manager[T]) identity(ctx context.Context, tok Token, f *fact, now int64) Identity {
-	r := f.record(tok.id, now)
-	m.touch(ctx, &r)
-	return Identity{ID: tok.id, User: f.user, Level: f.level, LoggedIn: r.LoggedIn, Expires: time.UnixMicro(f.deadline()).UTC()}
+	if window := touchWindow(f.idle); now-f.seen >= window.Microseconds() {
+		m.used(ctx, tok.id, time.UnixMicro(now).UTC(), window)
+	}
+	return f.identity(tok.id)
+}
+
+func (f *fact) identity(id ID) Identity {
+	who := Identity{ID: id, User: f.user, Level: f.level, Expires: time.UnixMicro(f.deadline()).UTC()}
+	if f.loggedIn != 0 {
+		who.LoggedIn = time.UnixMicro(f.loggedIn).UTC()
+	}
+	return who
 }
 
 // stale is what identify falls back to when the store does not answer and the
@@ -103,8 +114,9 @@ func (m *Manager[T]) stale(tok Token, seal *fact, atMost time.Duration) (who Ide
 	if !known || !mark.holds(&f, name, now, atMost) {
 		return who, false
 	}
-	return Identity{ID: tok.id, User: f.user, Level: f.level, LoggedIn: f.record(tok.id, now).LoggedIn,
-		Expires: time.UnixMicro(f.deadline()).UTC(), Stale: true}, true
+	who = f.identity(tok.id)
+	who.Stale = true
+	return who, true
 }
 
 // Fresh is Get with the certainty that no copy of the record can give: it
@@ -163,27 +175,14 @@ func (s *facts) put(tok Token, f fact) {
 
 // user returns the text as a string, which is the one already known if the
 // session is.
-func (s *facts) user(id ID, text []byte) string {
+func (s *facts) user(id ID, text []byte) (user string, known bool) {
 	s.lock.RLock()
 	k, _ := s.find(id)
 	s.lock.RUnlock()
 	if k.fact.user == string(text) {
-		return k.fact.user
+		return k.fact.user, true
 	}
-	return string(text)
-}
-
-// intern makes the user of a seal known, so that the next one costs no string.
-func (s *facts) intern(tok Token, seal *fact) {
-	if seal.user == "" {
-		return
-	}
-	s.lock.RLock()
-	k, ok := s.find(tok.id)
-	s.lock.RUnlock()
-	if !ok || k.fact.user != seal.user {
-		s.put(tok, *seal)
-	}
+	return string(text), false
 }
 
 // want is how new an answer must be for the visitor who has tok.

@@ -27,6 +27,7 @@ type fact struct {
 	version, epoch uint64
 	verified       int64 // when, in the store's time, in microseconds
 	user           string
+	known          bool // the user's name need not be remembered any more
 	level          Level
 	created        int64 // and the rest of the record's times, likewise
 	loggedIn       int64 // 0 before login
@@ -45,22 +46,11 @@ func factOf(r *Record) fact {
 	return f
 }
 
-// record returns as much of the record as the fact knows.
-func (f *fact) record(id ID, now int64) Record {
-	r := Record{
-		ID: id, Version: f.version, User: f.user, Level: f.level, Idle: f.idle, Lifetime: f.lifetime,
-		Created: time.UnixMicro(f.created).UTC(), Seen: time.UnixMicro(f.seen).UTC(), Now: time.UnixMicro(now).UTC(),
-	}
-	if f.loggedIn != 0 {
-		r.LoggedIn = time.UnixMicro(f.loggedIn).UTC()
-	}
-	return r
-}
-
 // A Sealer encrypts and authenticates short values. Package sealed has one,
 // with keys that can be rotated.
 type Sealer interface {
-	// Seal appends the sealed plaintext to dst.
+	// Seal appends the sealed plaintext to dst. It returns nil if it has no
+	// key to seal with; then there is no mark.
 	Seal(dst, plaintext, aad []byte) []byte
 
 	// Open appends the plaintext to dst, or fails if sealed was not made by
@@ -88,36 +78,28 @@ func encodeMark(s Sealer, aad []byte, tok Token, r *Record) string {
 		return base64.RawURLEncoding.EncodeToString(b)
 	}
 	f := factOf(r)
-	b := make([]byte, 0, 160+len(f.user))
+	b := make([]byte, 0, factLen+len(f.user))
 	b = append(b, tok.id[:]...)
 	b = append(b, tok.proof[:16]...)
-	b = append(b, byte(f.level))
-	b = binary.AppendUvarint(b, f.version)
-	b = binary.AppendUvarint(b, f.epoch)
-	for _, us := range [...]int64{f.verified, f.created, f.loggedIn, f.seen} {
-		b = binary.BigEndian.AppendUint64(b, uint64(us))
+	for _, v := range [...]int64{int64(f.version), int64(f.epoch), f.verified, f.created, f.loggedIn, f.seen, int64(f.idle), int64(f.lifetime)} {
+		b = binary.BigEndian.AppendUint64(b, uint64(v))
 	}
-	b = binary.AppendUvarint(b, uint64(max(f.idle, 0)))
-	b = binary.AppendUvarint(b, uint64(max(f.lifetime, 0)))
+	b = append(b, byte(f.level))
 	b = append(b, f.user...)
-	return base64.RawURLEncoding.EncodeToString(s.Seal([]byte{sealedMark}, b, aad))
+	return base64.RawURLEncoding.EncodeToString(s.Seal([]byte{sealedMark}, b, aad)) // "" of nil
 }
 
-// A reading is what came of a mark's text.
-type reading struct {
-	mark mark // the zero mark if it is not about the token
+// factLen is how many bytes of a sealed fact come before the user: ID, half of
+// the proof, eight numbers, the level.
+const factLen = 16 + 16 + 8*8 + 1
 
-	// opened says that the mark was sealed by us, whichever token it is about:
-	// one from before a login is no forgery.
-	opened bool
-	fact   fact // of a sealed mark about the token
-}
-
-// decodeMark reads a mark that came with tok. known returns the user's name as
-// a string that exists already, to save making one.
-func decodeMark(s Sealer, aad []byte, tok *Token, text string, known func(ID, []byte) string) (got reading) {
+// decodeMark reads a mark that came with tok into tok.mark, and what a sealed
+// one says into f. It reports whether the mark was sealed by us, whichever token
+// it is about: one from before a login is no forgery. Of facts it learns the
+// user's name as a string that exists already.
+func decodeMark(s Sealer, aad []byte, tok *Token, text string, f *fact, facts *facts) (opened bool) {
 	if text == "" || len(text) > maxMark {
-		return got
+		return false
 	}
 	buf := marks.Get().(*[3 * maxMark]byte)
 	defer marks.Put(buf)
@@ -125,23 +107,24 @@ func decodeMark(s Sealer, aad []byte, tok *Token, text string, known func(ID, []
 	raw := buf[maxMark : 2*maxMark]
 	n, err := base64.RawURLEncoding.Decode(raw, in)
 	if err != nil || n == 0 {
-		return got
+		return false
 	}
 	raw = raw[:n]
 	switch {
 	case raw[0] == plainMark && s == nil:
-		got.mark = decodePlain(raw[1:], tok)
+		tok.mark = decodePlain(raw[1:], tok)
 	case raw[0] == sealedMark && s != nil:
 		b, err := s.Open(buf[2*maxMark:2*maxMark], raw[1:], aad)
 		if err != nil {
-			return got
+			return false
 		}
-		got.opened = true
-		if got.fact, got.mark.sealed = decodeFact(b, tok, known); got.mark.sealed {
-			got.mark.version, got.mark.epoch = got.fact.version, got.fact.epoch
+		if decodeFact(b, tok, f) {
+			f.user, f.known = facts.user(tok.id, b[factLen:])
+			tok.mark = mark{f.version, f.epoch, true}
 		}
+		return true
 	}
-	return got
+	return false
 }
 
 func decodePlain(b []byte, tok *Token) (m mark) {
@@ -160,35 +143,15 @@ func decodePlain(b []byte, tok *Token) (m mark) {
 	return mark{version: version, epoch: epoch}
 }
 
-// decodeFact reads a fact, and reports whether it is about tok.
-func decodeFact(b []byte, tok *Token, known func(ID, []byte) string) (f fact, about bool) {
-	if len(b) < 33 || [16]byte(b[:16]) != [16]byte(tok.id) || subtle.ConstantTimeCompare(b[16:32], tok.proof[:16]) != 1 {
-		return f, false
+// decodeFact reads all but the user, and reports whether the fact is about tok.
+func decodeFact(b []byte, tok *Token, f *fact) bool {
+	if len(b) < factLen || ID(b[:16]) != tok.id || subtle.ConstantTimeCompare(b[16:32], tok.proof[:16]) != 1 {
+		return false
 	}
-	f.level = Level(b[32])
-	b = b[33:]
-	for _, v := range [...]*uint64{&f.version, &f.epoch} {
-		var n int
-		if *v, n = binary.Uvarint(b); n <= 0 {
-			return fact{}, false
-		}
-		b = b[n:]
-	}
-	for _, us := range [...]*int64{&f.verified, &f.created, &f.loggedIn, &f.seen} {
-		if len(b) < 8 {
-			return fact{}, false
-		}
-		*us = int64(binary.BigEndian.Uint64(b))
-		b = b[8:]
-	}
-	for _, d := range [...]*time.Duration{&f.idle, &f.lifetime} {
-		v, n := binary.Uvarint(b)
-		if n <= 0 {
-			return fact{}, false
-		}
-		*d = time.Duration(v)
-		b = b[n:]
-	}
-	f.user = known(tok.id, b)
-	return f, true
+	number := func(i int) int64 { return int64(binary.BigEndian.Uint64(b[32+8*i:])) }
+	f.version, f.epoch = uint64(number(0)), uint64(number(1))
+	f.verified, f.created, f.loggedIn, f.seen = number(2), number(3), number(4), number(5)
+	f.idle, f.lifetime = time.Duration(number(6)), time.Duration(number(7))
+	f.level = Level(b[factLen-1])
+	return true
 }

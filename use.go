@@ -80,15 +80,18 @@ func (u *use) giveBack(touches []Touch) {
 // touch notes that a session just read was in use. That the store fails to
 // keep it is no reason to fail the request.
 func (m *Manager[T]) touch(ctx context.Context, rec *Record) {
-	window := touchWindow(rec.Idle)
-	if rec.Now.Sub(rec.Seen) < window {
-		return
+	if window := touchWindow(rec.Idle); rec.Now.Sub(rec.Seen) >= window {
+		m.used(ctx, rec.ID, rec.Now, window)
 	}
-	if due, later := m.use.note(rec.ID, rec.Now, window); due && !later {
+}
+
+// used notes that a session was in use at a time, which is the store's.
+func (m *Manager[T]) used(ctx context.Context, id ID, at time.Time, window time.Duration) {
+	if due, later := m.use.note(id, at, window); due && !later {
 		ctx, cancel := unhurried(ctx)
 		defer cancel()
-		if !m.flush(ctx, []Touch{{rec.ID, rec.Now}}) {
-			m.use.forget(rec.ID)
+		if !m.flush(ctx, []Touch{{id, at}}) {
+			m.use.forget(id)
 		}
 	}
 }

@@ -116,14 +116,14 @@ func NewWeb[T any](m *Manager[T], opts *WebOptions) (*Web[T], error) {
 // It makes no record and sets no cookie. Errors are those of [Manager.Get];
 // with an [ErrEnded] the cookie stays until the handler calls Forget.
 func (web *Web[T]) Get(w http.ResponseWriter, r *http.Request) (Session[T], error) {
-	tok, _, _ := web.visitor(w, r)
+	tok, _ := web.visitor(w, r, new(fact))
 	return web.m.Get(r.Context(), tok)
 }
 
 // Fresh is Get with certainty: it always asks the store for the newest. It is
 // for pages that must not be shown a moment after a logout.
 func (web *Web[T]) Fresh(w http.ResponseWriter, r *http.Request) (Session[T], error) {
-	tok, _, _ := web.visitor(w, r)
+	tok, _ := web.visitor(w, r, new(fact))
 	return web.m.Fresh(r.Context(), tok)
 }
 
@@ -132,7 +132,8 @@ func (web *Web[T]) Fresh(w http.ResponseWriter, r *http.Request) (Session[T], er
 // has learned itself, is not old and the log of ends names no end of the
 // session; see [Manager.Identify].
 func (web *Web[T]) Identify(w http.ResponseWriter, r *http.Request) (Identity, error) {
-	tok, seal, _ := web.visitor(w, r)
+	var seal fact
+	tok, _ := web.visitor(w, r, &seal)
 	who, _, err := web.m.identify(r.Context(), tok, &seal)
 	return who, err
 }
@@ -142,7 +143,8 @@ func (web *Web[T]) Identify(w http.ResponseWriter, r *http.Request) (Identity, e
 // it says who the visitor was at most so long ago, and that it is Stale. No
 // session that this server knows to have ended is ever stale, only gone.
 func (web *Web[T]) IdentifyStale(w http.ResponseWriter, r *http.Request, atMost time.Duration) (Identity, error) {
-	tok, seal, _ := web.visitor(w, r)
+	var seal fact
+	tok, _ := web.visitor(w, r, &seal)
 	who, _, err := web.m.identify(r.Context(), tok, &seal)
 	if errors.Is(err, ErrUnavailable) {
 		if who, ok := web.m.stale(tok, &seal, atMost); ok {
@@ -176,7 +178,8 @@ func (web *Web[T]) RequireLogin(w http.ResponseWriter, r *http.Request, within t
 // Watch returns a context that ends with the request or with the visitor's
 // session, whichever is first; see [Manager.Watch].
 func (web *Web[T]) Watch(w http.ResponseWriter, r *http.Request) (context.Context, Identity, error) {
-	tok, seal, _ := web.visitor(w, r)
+	var seal fact
+	tok, _ := web.visitor(w, r, &seal)
 	return web.m.watch(r.Context(), tok, &seal)
 }
 
@@ -186,7 +189,7 @@ func (web *Web[T]) Watch(w http.ResponseWriter, r *http.Request) (context.Contex
 // secret was ended on purpose, or goes on elsewhere: then Update changes
 // nothing and returns the [*EndedError].
 func (web *Web[T]) Update(w http.ResponseWriter, r *http.Request, fn func(*T) error) (Session[T], error) {
-	tok, _, err := web.visitor(w, r)
+	tok, err := web.visitor(w, r, new(fact))
 	if err != nil {
 		return Session[T]{}, err
 	}
@@ -204,7 +207,7 @@ func (web *Web[T]) Update(w http.ResponseWriter, r *http.Request, fn func(*T) er
 // Login logs the visitor in as [Manager.Login] does, and sets a cookie with
 // the new secret. A zero in.From is filled in from the request.
 func (web *Web[T]) Login(w http.ResponseWriter, r *http.Request, in Login, fn func(*T) error) (Session[T], error) {
-	tok, _, err := web.visitor(w, r)
+	tok, err := web.visitor(w, r, new(fact))
 	if err != nil {
 		return Session[T]{}, err
 	}
@@ -220,7 +223,7 @@ func (web *Web[T]) Login(w http.ResponseWriter, r *http.Request, in Login, fn fu
 // cannot confirm the end it returns the error and leaves the cookie, so that
 // nobody is told of a logout that did not happen.
 func (web *Web[T]) Logout(w http.ResponseWriter, r *http.Request) error {
-	tok, _, _, err := web.read(w, r) // also one whose mark does not open: this must not fail for a lost cookie
+	tok, _, err := web.read(w, r, new(fact)) // also one whose mark does not open: this must not fail for a lost cookie
 	if err != nil {
 		return err
 	}
@@ -266,21 +269,21 @@ var (
 	noStore    = []string{"no-store"}
 )
 
-// visitor returns the visitor's token, and what a sealed mark says of its
+// visitor returns the visitor's token, and in seal what a sealed mark says of its
 // session. With a Sealer a token counts only beside a mark that opens. The
 // error is for verbs that would set a cookie.
-func (web *Web[T]) visitor(w http.ResponseWriter, r *http.Request) (tok Token, seal fact, err error) {
-	tok, seal, opened, err := web.read(w, r)
+func (web *Web[T]) visitor(w http.ResponseWriter, r *http.Request, seal *fact) (tok Token, err error) {
+	tok, opened, err := web.read(w, r, seal)
 	if err != nil || !opened && web.opts.Sealer != nil && !web.opts.AllowUnsealed {
-		return Token{}, fact{}, err
+		return Token{}, err
 	}
-	return tok, seal, nil
+	return tok, nil
 }
 
 // read reads the cookies, and tells shared caches that the answer depends on
 // them. A cookie that this response already sets counts before the request's,
 // so that two verbs of one handler speak of the same session.
-func (web *Web[T]) read(w http.ResponseWriter, r *http.Request) (tok Token, seal fact, opened bool, err error) {
+func (web *Web[T]) read(w http.ResponseWriter, r *http.Request, seal *fact) (tok Token, opened bool, err error) {
 	h := w.Header()
 	if vary, ok := h["Vary"]; !ok {
 		h["Vary"] = varyCookie
@@ -291,7 +294,7 @@ func (web *Web[T]) read(w http.ResponseWriter, r *http.Request) (tok Token, seal
 		h["Cache-Control"] = noStore
 	}
 	if !web.opts.InsecureHTTP && !web.secure(r) {
-		return Token{}, seal, false, fmt.Errorf("%w: it came over plain HTTP from %s; serve TLS, name the balancer in WebOptions.TrustedProxies so that its X-Forwarded-Proto is believed, or for development set InsecureHTTP", ErrRequest, r.RemoteAddr)
+		return Token{}, false, fmt.Errorf("%w: it came over plain HTTP from %s; serve TLS, name the balancer in WebOptions.TrustedProxies so that its X-Forwarded-Proto is believed, or for development set InsecureHTTP", ErrRequest, r.RemoteAddr)
 	}
 	var text, mark, newMark string
 	if lines := h["Set-Cookie"]; len(lines) > 0 {
@@ -310,7 +313,7 @@ func (web *Web[T]) read(w http.ResponseWriter, r *http.Request) (tok Token, seal
 		text, n, mark, marks = findCookies(r.Header["Cookie"], web.opts.Cookie, web.mark)
 		if n > 1 {
 			web.m.opts.Logger.LogAttrs(r.Context(), slog.LevelWarn, "session: duplicate cookie", slog.Int("cookies", n))
-			return Token{}, seal, false, fmt.Errorf("%w: it has %d cookies named %s, and nobody can tell which is the visitor's; delete this site's cookies", ErrRequest, n, web.opts.Cookie)
+			return Token{}, false, fmt.Errorf("%w: it has %d cookies named %s, and nobody can tell which is the visitor's; delete this site's cookies", ErrRequest, n, web.opts.Cookie)
 		}
 		if marks > 1 {
 			mark = ""
@@ -321,11 +324,10 @@ func (web *Web[T]) read(w http.ResponseWriter, r *http.Request) (tok Token, seal
 	}
 	tok, err = ParseToken(text)
 	if err != nil {
-		return Token{}, seal, false, nil
+		return Token{}, false, nil
 	}
-	got := decodeMark(web.opts.Sealer, web.aad, &tok, mark, web.m.past.facts.user)
-	tok.mark = got.mark
-	return tok, got.fact, got.opened, nil
+	opened = decodeMark(web.opts.Sealer, web.aad, &tok, mark, seal, &web.m.past.facts)
+	return tok, opened, nil
 }
 
 var errSet = errors.New("set by this response")
@@ -338,20 +340,31 @@ func findCookies(lines []string, a, b string) (va string, na int, vb string, nb 
 	for _, line := range lines {
 		for line != "" {
 			var pair string
-			pair, line, _ = strings.Cut(line, ";")
-			pair = strings.Trim(pair, " \t")
-			switch name, value, ok := strings.Cut(pair, "="); {
-			case !ok:
-			case name == a:
+			if i := strings.IndexByte(line, ';'); i >= 0 {
+				pair, line = line[:i], line[i+1:]
+			} else {
+				pair, line = line, ""
+			}
+			for pair != "" && (pair[0] == ' ' || pair[0] == '\t') {
+				pair = pair[1:]
+			}
+			if value, ok := valueOf(pair, a); ok {
 				va = value
 				na++
-			case name == b:
+			} else if value, ok := valueOf(pair, b); ok {
 				vb = value
 				nb++
 			}
 		}
 	}
 	return va, na, vb, nb
+}
+
+func valueOf(pair, name string) (value string, ok bool) {
+	if len(pair) <= len(name) || pair[len(name)] != '=' || pair[:len(name)] != name {
+		return "", false
+	}
+	return strings.TrimRight(pair[len(name)+1:], " \t"), true
 }
 
 // give sets the cookies of a session after a change: the token's if it was just
@@ -371,7 +384,9 @@ func (web *Web[T]) give(w http.ResponseWriter, s Session[T], was Token, maxAge t
 		until, _ := r.Deadline()
 		age = max(int((until.Sub(r.Now)+time.Second-1)/time.Second), 1)
 	}
-	web.set(w, web.cookie(web.mark, web.encode(s), age))
+	if text := web.encode(s); text != "" {
+		web.set(w, web.cookie(web.mark, text, age))
+	}
 }
 
 func (web *Web[T]) encode(s Session[T]) string {
