@@ -93,38 +93,43 @@ func encodeMark(s Sealer, aad []byte, tok Token, r *Record) string {
 // the proof, eight numbers, the level.
 const factLen = 16 + 16 + 8*8 + 1
 
-// decodeMark reads a mark that came with tok into tok.mark, and what a sealed
-// one says into f. It reports whether the mark was sealed by us, whichever token
-// it is about: one from before a login is no forgery. Of facts it learns the
-// user's name as a string that exists already.
-func decodeMark(s Sealer, aad []byte, tok *Token, text string, f *fact, facts *facts) (opened bool) {
-	if text == "" || len(text) > maxMark {
-		return false
+// parse reads a token and the mark that came with it. strict says that a token
+// counts only beside a mark that was sealed by us, whichever token that is
+// about: one from before a login is no forgery. What a sealed mark about this
+// token says goes into f; of facts it learns the user's name as a string that
+// exists already.
+//
+// The mark is looked at first, so that a stranger's cookies cost no more than
+// to find that out.
+func parse(s Sealer, aad []byte, token, text string, strict bool, f *fact, facts *facts) (tok Token) {
+	if token == "" || s == nil && strict {
+		return Token{}
 	}
 	buf := marks.Get().(*[3 * maxMark]byte)
 	defer marks.Put(buf)
-	in := buf[:copy(buf[:maxMark], text)]
-	raw := buf[maxMark : 2*maxMark]
-	n, err := base64.RawURLEncoding.Decode(raw, in)
-	if err != nil || n == 0 {
-		return false
+	raw, fine := buf[maxMark:2*maxMark], false
+	if text != "" && len(text) <= maxMark {
+		n, err := base64.RawURLEncoding.Decode(raw, buf[:copy(buf[:maxMark], text)])
+		raw, fine = raw[:n], err == nil && n > 0 && (raw[0] == sealedMark) == (s != nil)
 	}
-	raw = raw[:n]
+	if fine && s != nil {
+		var err error
+		raw, err = s.Open(buf[2*maxMark:2*maxMark], raw[1:], aad)
+		fine = err == nil
+	}
+	if strict && !fine {
+		return Token{}
+	}
+	tok, err := ParseToken(token)
 	switch {
-	case raw[0] == plainMark && s == nil:
-		tok.mark = decodePlain(raw[1:], tok)
-	case raw[0] == sealedMark && s != nil:
-		b, err := s.Open(buf[2*maxMark:2*maxMark], raw[1:], aad)
-		if err != nil {
-			return false
-		}
-		if decodeFact(b, tok, f) {
-			f.user, f.known = facts.user(tok.id, b[factLen:])
-			tok.mark = mark{f.version, f.epoch, true}
-		}
-		return true
+	case err != nil || !fine:
+	case s == nil:
+		tok.mark = decodePlain(raw[1:], &tok)
+	case decodeFact(raw, &tok, f):
+		f.user, f.known = facts.user(tok.id, raw[factLen:])
+		tok.mark = mark{f.version, f.epoch, true}
 	}
-	return false
+	return tok
 }
 
 func decodePlain(b []byte, tok *Token) (m mark) {

@@ -223,7 +223,7 @@ func (web *Web[T]) Login(w http.ResponseWriter, r *http.Request, in Login, fn fu
 // cannot confirm the end it returns the error and leaves the cookie, so that
 // nobody is told of a logout that did not happen.
 func (web *Web[T]) Logout(w http.ResponseWriter, r *http.Request) error {
-	tok, _, err := web.read(w, r, new(fact)) // also one whose mark does not open: this must not fail for a lost cookie
+	tok, err := web.read(w, r, false, new(fact)) // also one whose mark does not open: this must not fail for a lost cookie
 	if err != nil {
 		return err
 	}
@@ -272,18 +272,14 @@ var (
 // visitor returns the visitor's token, and in seal what a sealed mark says of its
 // session. With a Sealer a token counts only beside a mark that opens. The
 // error is for verbs that would set a cookie.
-func (web *Web[T]) visitor(w http.ResponseWriter, r *http.Request, seal *fact) (tok Token, err error) {
-	tok, opened, err := web.read(w, r, seal)
-	if err != nil || !opened && web.opts.Sealer != nil && !web.opts.AllowUnsealed {
-		return Token{}, err
-	}
-	return tok, nil
+func (web *Web[T]) visitor(w http.ResponseWriter, r *http.Request, seal *fact) (Token, error) {
+	return web.read(w, r, web.opts.Sealer != nil && !web.opts.AllowUnsealed, seal)
 }
 
 // read reads the cookies, and tells shared caches that the answer depends on
 // them. A cookie that this response already sets counts before the request's,
 // so that two verbs of one handler speak of the same session.
-func (web *Web[T]) read(w http.ResponseWriter, r *http.Request, seal *fact) (tok Token, opened bool, err error) {
+func (web *Web[T]) read(w http.ResponseWriter, r *http.Request, strict bool, seal *fact) (Token, error) {
 	h := w.Header()
 	if vary, ok := h["Vary"]; !ok {
 		h["Vary"] = varyCookie
@@ -294,43 +290,26 @@ func (web *Web[T]) read(w http.ResponseWriter, r *http.Request, seal *fact) (tok
 		h["Cache-Control"] = noStore
 	}
 	if !web.opts.InsecureHTTP && !web.secure(r) {
-		return Token{}, false, fmt.Errorf("%w: it came over plain HTTP from %s; serve TLS, name the balancer in WebOptions.TrustedProxies so that its X-Forwarded-Proto is believed, or for development set InsecureHTTP", ErrRequest, r.RemoteAddr)
+		return Token{}, fmt.Errorf("%w: it came over plain HTTP from %s; serve TLS, name the balancer in WebOptions.TrustedProxies so that its X-Forwarded-Proto is believed, or for development set InsecureHTTP", ErrRequest, r.RemoteAddr)
 	}
-	var text, mark, newMark string
-	if lines := h["Set-Cookie"]; len(lines) > 0 {
-		for _, line := range lines {
-			line, _, _ = strings.Cut(line, ";")
-			switch name, value, _ := strings.Cut(line, "="); name {
-			case web.opts.Cookie:
-				text, err = value, errSet
-			case web.mark:
-				newMark = value
-			}
+	token, n, mark, marks := findCookies(r.Header["Cookie"], web.opts.Cookie, web.mark)
+	if marks > 1 {
+		mark = ""
+	}
+	for _, line := range h["Set-Cookie"] {
+		line, _, _ = strings.Cut(line, ";")
+		if value, ok := valueOf(line, web.opts.Cookie); ok {
+			token, n = value, 1
+		} else if value, ok := valueOf(line, web.mark); ok {
+			mark = value
 		}
 	}
-	if err == nil {
-		var n, marks int
-		text, n, mark, marks = findCookies(r.Header["Cookie"], web.opts.Cookie, web.mark)
-		if n > 1 {
-			web.m.opts.Logger.LogAttrs(r.Context(), slog.LevelWarn, "session: duplicate cookie", slog.Int("cookies", n))
-			return Token{}, false, fmt.Errorf("%w: it has %d cookies named %s, and nobody can tell which is the visitor's; delete this site's cookies", ErrRequest, n, web.opts.Cookie)
-		}
-		if marks > 1 {
-			mark = ""
-		}
+	if n > 1 {
+		web.m.opts.Logger.LogAttrs(r.Context(), slog.LevelWarn, "session: duplicate cookie", slog.Int("cookies", n))
+		return Token{}, fmt.Errorf("%w: it has %d cookies named %s, and nobody can tell which is the visitor's; delete this site's cookies", ErrRequest, n, web.opts.Cookie)
 	}
-	if newMark != "" {
-		mark = newMark
-	}
-	tok, err = ParseToken(text)
-	if err != nil {
-		return Token{}, false, nil
-	}
-	opened = decodeMark(web.opts.Sealer, web.aad, &tok, mark, seal, &web.m.past.facts)
-	return tok, opened, nil
+	return parse(web.opts.Sealer, web.aad, token, mark, strict, seal, &web.m.past.facts), nil
 }
-
-var errSet = errors.New("set by this response")
 
 // findCookies returns the values of the cookies with exactly these two names,
 // of which one may begin with the other, and how often each occurs. It reads
