@@ -54,5 +54,10 @@ func openTrusting(tb testing.TB) roam.Store {
 
 func TestNearCache(t *testing.T)         { storetest.Run(t, openNear) }
 func TestTrustingNearCache(t *testing.T) { storetest.Run(t, openTrusting) }
+
+func TestNearCacheBeforeSQLite(t *testing.T) {
+	storetest.Run(t, func(tb testing.TB) roam.Store { return trusting{nearly(tb, openSQLite(tb)), tb} })
+}
+
 func FuzzNearCache(f *testing.F)         { storetest.Fuzz(f, openTrusting) }
 func BenchmarkNearCache(b *testing.B)    { storetest.Bench(b, openNear) }

@@ -69,17 +69,23 @@ func (sh *shard) find(id roam.ID) *entry {
 	return nil
 }
 
-// recall returns a record, and its data, if it will do.
-func (sh *shard) recall(id roam.ID, does func(*roam.Record) bool) (rec roam.Record, data string, ok bool) {
+// recall answers with a record that will do, if there is one.
+func (sh *shard) recall(rec *roam.Record, id roam.ID, does func(*roam.Record) bool) bool {
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
 	e := sh.find(id)
 	if e == nil || !does(&e.rec) {
-		return rec, "", false
+		sh.mu.Unlock()
+		return false
 	}
 	e.visited = true
 	sh.hits++
-	return e.rec, e.data, true
+	*rec = e.rec
+	data := e.data
+	sh.mu.Unlock()
+	if data != "" {
+		rec.Data = []byte(data) // the caller's own
+	}
+	return true
 }
 
 // begin says that the store is about to be asked.

@@ -57,13 +57,13 @@ const maxShards = 256
 func (s *Store) shard(id roam.ID) *shard { return &s.shards[int(id[len(id)-1])&(len(s.shards)-1)] }
 
 // Load implements [roam.Store].
-func (s *Store) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Record, error) {
+func (s *Store) Load(ctx context.Context, id roam.ID, want roam.Want) (rec roam.Record, err error) {
 	if want.Version == 0 || want.Durable || ctx.Err() != nil {
 		// The newest is wanted. An answer to somebody who asked before may be
 		// older than this question, so none is waited for.
 		return s.ask(ctx, id, want)
 	}
-	rec, ok, trusted := s.recall(id, want)
+	ok, trusted := s.recall(&rec, id, want)
 	if ok {
 		return rec, nil
 	}
@@ -78,14 +78,14 @@ func (s *Store) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Reco
 	select {
 	case <-c.done:
 	case <-ctx.Done():
-		return roam.Record{}, fmt.Errorf("%w: while the store was asked: %w", roam.ErrUnavailable, context.Cause(ctx))
+		return rec, fmt.Errorf("%w: while another request asked the store: %w", roam.ErrUnavailable, context.Cause(ctx))
 	}
 	if c.err != nil {
-		return roam.Record{}, c.err
+		return rec, c.err
 	}
 	// What was asked for before this Load began is as good as what is in
 	// memory, and no better.
-	if rec, ok, _ := s.recall(id, want); ok {
+	if ok, _ := s.recall(&rec, id, want); ok {
 		return rec, nil
 	}
 	return s.ask(ctx, id, want)
@@ -106,27 +106,23 @@ func (s *Store) lead(ctx context.Context, c *call, id roam.ID, want roam.Want) (
 
 // recall answers from memory, if it may. It also reports whether the memory as
 // a whole can be trusted now, so that this record, were it there, would do.
-func (s *Store) recall(id roam.ID, want roam.Want) (rec roam.Record, ok, trusted bool) {
+func (s *Store) recall(rec *roam.Record, id roam.ID, want roam.Want) (ok, trusted bool) {
 	m, at := s.mark.Load(), s.clock()
 	if m == nil || at.since(m.began) >= s.opts.Bound || m.doubts != s.doubts.Load() || m.epoch < want.Epoch {
-		return rec, false, false
+		return false, false
 	}
 	latest := m.latest(at)
-	rec, data, ok := s.shard(id).recall(id, func(r *roam.Record) bool {
+	ok = s.shard(id).recall(rec, id, func(r *roam.Record) bool {
 		if r.Epoch != m.epoch || r.Version < want.Version || latest.Sub(r.Now) > s.opts.MaxAge {
 			return false
 		}
 		_, _, over := r.Over(latest)
 		return !over || !r.Ended.IsZero()
 	})
-	if !ok {
-		return rec, false, true
+	if ok {
+		rec.Now = later(rec.Now, m.earliest(at))
 	}
-	if data != "" {
-		rec.Data = []byte(data) // the caller's own
-	}
-	rec.Now = later(rec.Now, m.earliest(at))
-	return rec, true, true
+	return ok, true
 }
 
 // ask loads the newest record, and remembers it.

@@ -244,6 +244,7 @@ func TestServersDieWithTheirSupervisor(t *testing.T) {
 	left := remains{Pids: tree(p.group.cmd.Process.Pid)}
 	do(t, p.group.cmd.Process.Kill())
 	wantGone(t, left)
+	dropSharedMemory(filepath.Join(p.group.dir, "primary", "postmaster.pid")) // nobody was left to
 	if err := p.Primary.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "supervisor") {
 		t.Errorf("Start: %v", err)
 	}

@@ -10,8 +10,9 @@ import (
 type kind int
 
 const (
-	kindRead  kind = iota // may be asked again
-	kindWrite             // may have landed
+	kindRead    kind = iota // may be asked again
+	kindBarrier             // waits for the standby as a write, but may be asked again
+	kindWrite               // may have landed
 )
 
 // tries bounds how often a call is made when the server refused it for a reason
@@ -34,7 +35,7 @@ func (s *Store) call(ctx context.Context, k kind, q query, bind func(*args), row
 		if p == nil {
 			return nil, *s.reason.Load()
 		}
-		c, err := p.pool.get(ctx, deadline, k == kindWrite)
+		c, err := p.pool.get(ctx, deadline, k != kindRead)
 		if err != nil {
 			if errors.Is(err, errHistory) && try < tries && p != s.primary.Load() {
 				continue // the next one is in use already
@@ -60,10 +61,10 @@ func (s *Store) call(ctx context.Context, k kind, q query, bind func(*args), row
 				continue
 			}
 			return p, unwritten(err)
-		case k == kindRead && gone && try < tries:
+		case k != kindWrite && gone && try < tries:
 			continue
 		}
-		if k == kindRead {
+		if k != kindWrite {
 			err = unwritten(err)
 		}
 		return p, err

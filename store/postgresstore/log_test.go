@@ -20,15 +20,6 @@ func hand(tb testing.TB, s *Store) *pgx.Conn {
 	return c
 }
 
-// superuser is one who may set more.
-func superuser(tb testing.TB) *pgx.Conn {
-	tb.Helper()
-	c, err := pgx.Connect(background, postgres(tb).Primary.AdminURL())
-	must(tb, err)
-	tb.Cleanup(func() { c.Close(background) })
-	return c
-}
-
 func exec(tb testing.TB, s *Store, c *pgx.Conn, query string, args ...any) {
 	tb.Helper()
 	_, err := c.Exec(background, s.names.in(query), args...)
@@ -194,6 +185,22 @@ func TestLogBeginsAnewInAnotherEpoch(t *testing.T) {
 			t.Errorf("after cursor %q the log has %d entries, want all, which is 1", c, len(log.Ends))
 		}
 	}
+}
+
+// In a copy on another system transactions have other numbers.
+func TestLogOfACopyIsNumberedAnew(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	rec := insert(t, s, record(1, "ada"))
+	must(t, s.End(background, rec.ID, roam.Revoked))
+	sql(t, s, "UPDATE {log} SET xid = '9000000000'; UPDATE {meta} SET system = 7")
+	until(t, "another epoch", func() bool {
+		got, err := s.Load(background, rec.ID, roam.Want{})
+		return err == nil && got.Epoch > rec.Epoch
+	})
+	r := &reader{s: s, seen: make(map[roam.ID]int)}
+	r.has(t, "at first", rec.ID)
+	r.has(t, "and again")
 }
 
 // What is trimmed was visible for long, however old it is.

@@ -69,6 +69,7 @@ func newStore(dsn string, opts *Options) (*Store, error) {
 			return nil, fmt.Errorf("postgresstore: open: Options.Replicas: %w", err)
 		}
 		s.replicas = s.split(cfg, true)
+		s.opts.Replicas = "" // there is a password in it
 	}
 	if s.names, err = resolved.names(cfg.RuntimeParams["search_path"]); err != nil {
 		return nil, err

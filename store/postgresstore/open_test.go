@@ -112,14 +112,21 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		}
 	}
 
+	opts := &Options{Replicas: good}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		if got := fmt.Sprintf(verb, opts) + fmt.Sprintf(verb, *opts); strings.Contains(got, password) {
+			t.Errorf("%s of Options spells the password", verb)
+		}
+	}
+
 	// An outage is no error.
 	s, err := Open(background, "postgres://roam:"+password+"@"+closed+"/roam", quick(t))
 	must(t, err)
 	defer s.Close()
 	_, err = s.Load(background, roam.ID{}, roam.Want{})
 	refusedBy(t, err, "refused", closed)
-	if strings.Contains(err.Error(), password) {
-		t.Error("the error spells the password")
+	if strings.Contains(err.Error()+fmt.Sprintf("%v %+v %#v", s, s, s), password) {
+		t.Error("the error or the store spells the password")
 	}
 }
 
@@ -262,7 +269,7 @@ func tablesID() uint32 { return uint32(tables.Add(1)) }
 
 func TestCheckFindsDangerousSettings(t *testing.T) {
 	t.Parallel()
-	pg := private(t, &servers.PostgresOptions{Settings: map[string]string{"synchronous_commit": "off", "autovacuum": "off", "max_connections": "30"}})
+	pg := private(t, &servers.PostgresOptions{Settings: map[string]string{"synchronous_commit": "off", "autovacuum": "off", "full_page_writes": "off", "max_connections": "30"}})
 	opts := fresh(t)
 	opts.MaxConns = 64
 	s := openAt(t, pg.DSN(), opts)

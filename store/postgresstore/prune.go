@@ -55,12 +55,6 @@ func (s *Store) Prune(ctx context.Context, keep time.Duration, max int) (n int, 
 	w := &s.sweep
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := s.trimLog(ctx); err != nil {
-		return 0, s.explain("prune", err)
-	}
-	if max <= 0 {
-		return 0, nil
-	}
 	now, err := s.beginSweep(ctx, keep)
 	if err != nil {
 		return 0, s.explain("prune", err)
@@ -80,14 +74,19 @@ func (s *Store) Prune(ctx context.Context, keep time.Duration, max int) (n int, 
 // returns the store's clock.
 func (s *Store) beginSweep(ctx context.Context, keep time.Duration) (now time.Time, err error) {
 	w := &s.sweep
-	var swept, due time.Time
+	var swept, due, leased time.Time
 	var took time.Duration
-	var pages int64
-	_, err = s.call(ctx, kindRead, sweepState, func(*args) {}, func(_ *primary, v [][]byte) error {
+	var pages, sweeper int64
+	var trim bool
+	_, err = s.call(ctx, kindRead, sweepState, func(a *args) { a.float((roam.LogKept + logMargin).Seconds()) }, func(_ *primary, v [][]byte) error {
 		now, swept, due, pages = moment(v[0]), moment(v[1]), moment(v[2]), number(v[4])
 		took = time.Duration(math.Float64frombits(uint64(number(v[3]))) * float64(time.Second))
+		sweeper, leased, trim = number(v[5]), moment(v[6]), v[7][0] == 1
 		return nil
 	})
+	if err == nil && trim {
+		err = s.trimLog(ctx)
+	}
 	if err != nil {
 		return now, err
 	}
@@ -97,9 +96,11 @@ func (s *Store) beginSweep(ctx context.Context, keep time.Duration) (now time.Ti
 		if !w.on && (before.Before(due) || before.Sub(swept) < sweepShare*took) {
 			return now, nil
 		}
-		if leased, err := s.leaseSweep(ctx); err != nil || !leased {
-			w.on = false
-			return now, err
+		if sweeper != w.id || w.id == 0 || leased.Before(now.Add(5*time.Second)) {
+			if ours, err := s.leaseSweep(ctx); err != nil || !ours {
+				w.on = false
+				return now, err
+			}
 		}
 	}
 	if !w.on {
@@ -112,16 +113,16 @@ func (s *Store) beginSweep(ctx context.Context, keep time.Duration) (now time.Ti
 }
 
 // leaseSweep makes this server the one that sweeps, for a while.
-func (s *Store) leaseSweep(ctx context.Context) (leased bool, err error) {
+func (s *Store) leaseSweep(ctx context.Context) (ours bool, err error) {
 	w := &s.sweep
 	if w.id == 0 {
 		w.id = rand.Int64()
 	}
 	_, err = s.call(ctx, kindWrite, sweepLease, func(a *args) { a.int(w.id) }, func(*primary, [][]byte) error {
-		leased = true
+		ours = true
 		return nil
 	})
-	return leased, err
+	return ours, err
 }
 
 // sweepStep looks at the next pages and removes at most limit records.
@@ -130,66 +131,29 @@ func (s *Store) sweepStep(ctx context.Context, before time.Time, limit int) (n i
 	start := time.Now()
 	defer func() { w.took += time.Since(start) }()
 	end := w.page + sweepPages
-	var found []byte
-	_, err = s.call(ctx, kindRead, sweepScan, func(a *args) {
+	next := end
+	_, err = s.call(ctx, kindWrite, sweepPart, func(a *args) {
 		a.tid(w.page)
 		a.tid(end)
 		a.time(before)
+		a.int(int64(limit))
 	}, func(_ *primary, v [][]byte) error {
-		found = append(found[:0], v[0]...)
-		if v[1] != nil {
-			if first := moment(v[1]); first.Before(w.due) {
-				w.due = first
-			}
+		n = int(number(v[0]))
+		if next = end; len(v[1]) == 6 {
+			next = int64(binary.BigEndian.Uint32(v[1]))
+		}
+		if first := moment(v[2]); v[2] != nil && first.Before(w.due) {
+			w.due = first
 		}
 		return nil
 	})
 	if err != nil {
 		return 0, err
 	}
-	tids := parseTIDs(found)
-	next := end
-	if len(tids) > limit {
-		next = int64(tids[limit].page)
-		tids = tids[:limit]
-	}
-	if len(tids) > 0 {
-		_, err = s.call(ctx, kindWrite, sweepDelete, func(a *args) {
-			a.array(typeTID, len(tids), 6, func(b []byte, i int) []byte {
-				b = binary.BigEndian.AppendUint32(b, tids[i].page)
-				return binary.BigEndian.AppendUint16(b, tids[i].row)
-			})
-			a.time(before)
-		}, func(_ *primary, v [][]byte) error {
-			n++
-			return nil
-		})
-		if err != nil {
-			return 0, err
-		}
-	}
 	if w.page = next; w.page >= w.pages {
 		return n, s.endSweep(ctx)
 	}
 	return n, nil
-}
-
-// A tid is where a row is.
-type tid struct {
-	page uint32
-	row  uint16
-}
-
-// parseTIDs reads an array as PostgreSQL sends it.
-func parseTIDs(b []byte) (tids []tid) {
-	const head, size = 20, 4 + 6
-	if len(b) < head {
-		return nil
-	}
-	for b = b[head:]; len(b) >= size; b = b[size:] {
-		tids = append(tids, tid{binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint16(b[8:])})
-	}
-	return tids
 }
 
 // endSweep tells the other servers that it was done.

@@ -24,8 +24,7 @@ const (
 	listAll
 	sweepState
 	sweepLease
-	sweepScan
-	sweepDelete
+	sweepPart
 	sweepDone
 	trimLog
 	identify
@@ -48,7 +47,6 @@ const (
 	typeText       = 25
 	typeTID        = 27
 	typeFloat8     = 701
-	typeTIDs       = 1010
 	typeTimestamp  = 1184
 	typeTimestamps = 1185
 	typeUUID       = 2950
@@ -172,13 +170,23 @@ var queries = [numQueries]struct {
 	listAll: {`SELECT statement_timestamp(), ` + timeline + `, ` + columns + ` FROM {session} s
 		WHERE id > $1 OR $2 AND id = $1 ORDER BY id LIMIT $3`, []uint32{typeUUID, typeBool, typeInt8}},
 
-	sweepState: {`SELECT clock_timestamp(), swept, due, took, pg_relation_size({session_literal}::regclass) / current_setting('block_size')::bigint
-		FROM {meta}`, nil},
+	// $1 is for how many seconds the log is kept at least.
+	sweepState: {`SELECT clock_timestamp(), swept, due, took, pg_relation_size({session_literal}::regclass) / current_setting('block_size')::bigint,
+			sweeper, sweeps, marked < clock_timestamp() - $1 * interval '1 second'
+		FROM {meta}`, []uint32{typeFloat8}},
 	sweepLease: {`UPDATE {meta} SET sweeper = $1, sweeps = clock_timestamp() + interval '10 seconds'
 		WHERE sweeper = $1 OR sweeps < clock_timestamp() RETURNING 1`, []uint32{typeInt8}},
-	sweepScan: {`SELECT array_agg(ctid) FILTER (WHERE ` + over + ` <= $3), min(` + over + `) FILTER (WHERE ` + over + ` > $3)
-		FROM {session} WHERE ctid >= $1 AND ctid < $2`, []uint32{typeTID, typeTID, typeTimestamp}},
-	sweepDelete: {`DELETE FROM {session} WHERE ctid = ANY ($1) AND ` + over + ` <= $2 RETURNING 1`, []uint32{typeTIDs, typeTimestamp}},
+
+	// It removes $4 rows at most, and returns how many it did, where the next
+	// one is that is over, and when the first of the others will be. A row
+	// that was changed meanwhile is elsewhere, and not found.
+	sweepPart: {`WITH part AS MATERIALIZED (
+			SELECT ctid AS tid, ` + over + ` AS over FROM {session} WHERE ctid >= $1 AND ctid < $2
+		), gone AS (
+			DELETE FROM {session} WHERE ctid = ANY (ARRAY (SELECT tid FROM part WHERE over <= $3 LIMIT $4)) AND ` + over + ` <= $3 RETURNING 1
+		)
+		SELECT (SELECT count(*) FROM gone), (SELECT tid FROM part WHERE over <= $3 OFFSET $4 LIMIT 1),
+			(SELECT min(over) FROM part WHERE over > $3)`, []uint32{typeTID, typeTID, typeTimestamp, typeInt8}},
 	sweepDone: {`UPDATE {meta} SET swept = $1, due = $2, took = $3, sweeps = '-infinity' WHERE sweeper = $4`,
 		[]uint32{typeTimestamp, typeTimestamp, typeFloat8, typeInt8}},
 

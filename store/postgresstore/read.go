@@ -15,9 +15,7 @@ func (s *Store) Load(ctx context.Context, id roam.ID, want roam.Want) (rec roam.
 	k, q := kindRead, loadRecord
 	switch {
 	case want.Durable:
-		// It writes, so that a warning about the standby is an error. But
-		// that may be tried again: nothing that was written matters.
-		q = loadDurable
+		k, q = kindBarrier, loadDurable
 	case want.Version != 0 && len(s.replicas) > 0:
 		if rec, ok := s.loadCopy(ctx, id, want); ok {
 			return rec, nil

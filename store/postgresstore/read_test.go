@@ -163,7 +163,7 @@ func TestCancelledCallReturnsAndKeepsNothingBusy(t *testing.T) {
 		done <- err
 	}()
 	until(t, "the update waits", func() bool {
-		return sql(t, s, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%{session}%'") == "1"
+		return lockWaits(t, postgres(t), s) == "1"
 	})
 	cancel()
 	err := <-done

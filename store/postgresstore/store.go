@@ -71,6 +71,15 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+// Format keeps a password in Replicas out of logs.
+func (o Options) Format(f fmt.State, verb rune) {
+	type plain Options
+	if o.Replicas != "" {
+		o.Replicas = "(not shown)"
+	}
+	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(o))
+}
+
 // defaultConns is where more connections gave no more writes a second, see
 // BenchmarkConns.
 const defaultConns = 16

@@ -21,7 +21,8 @@ const (
 	plotTop     = 20.0
 	baseline    = 112.0 // requests above it, losses below
 	plotBottom  = 166.0
-	least       = 4.0 // the height of the smallest loss, so that one is seen
+	labelRoom   = 34.0 // between the middles of two labels of bands
+	least       = 4.0  // the height of the smallest loss, so that one is seen
 )
 
 // A chart shows one run second by second: above the line the requests that
@@ -150,9 +151,15 @@ func draw(r Run, s scale) chart {
 		w := max(2, at(o.To)-x)
 		c.Bands = append(c.Bands, band{x, w, min(max(x+w/2, plotLeft+22), plotRight-22), o.Server + " " + o.Why})
 	}
+	last := 0.0
 	if len(c.Bands) > 1 { // no room for more words
 		for i, o := range r.Outages {
 			c.Bands[i].Label = o.Server
+			if i > 0 && c.Bands[i].Mid-last < labelRoom {
+				c.Bands[i].Label = ""
+				continue
+			}
+			last = c.Bands[i].Mid
 		}
 	}
 	step := 1

@@ -1,0 +1,421 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/pprof"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/roam-web/roam/internal/servers"
+)
+
+// A fault is something that happens to a database while a site is in use.
+type fault struct {
+	name string
+	o    servers.PostgresOptions
+
+	// lossy says that acknowledged writes may be lost: there is a failover,
+	// and the standby had not heard of them.
+	lossy bool
+
+	// strike makes it happen, and all well again. It says so by hits and
+	// returns, or promote.
+	strike func(s *site)
+
+	// then checks what this fault has of its own.
+	then func(s *site, fg *figures)
+}
+
+// scale stretches the load before, during and after each fault:
+// CONFORMANCE_SCALE=10 takes ten times as long.
+var scale = func() time.Duration {
+	var n time.Duration
+	if _, err := fmt.Sscan(os.Getenv("CONFORMANCE_SCALE"), &n); err != nil || n < 1 {
+		return 1
+	}
+	return n
+}()
+
+// pass lets the load go on for some time.
+func pass(d time.Duration) { time.Sleep(d * scale) }
+
+var (
+	asynchronous = servers.PostgresOptions{Standby: true}
+	synchronous  = servers.PostgresOptions{Sync: true}
+)
+
+var faults = []fault{
+	{name: "planned restart", strike: func(s *site) {
+		s.hits()
+		s.must(s.pg.Primary.Restart(s.t.Context()))
+		s.returns()
+	}},
+
+	{name: "kill -9 and start", strike: func(s *site) {
+		s.hits()
+		s.must(s.pg.Primary.Kill())
+		pass(300 * time.Millisecond)
+		s.must(s.pg.Primary.Start(s.t.Context()))
+		s.returns()
+	}},
+
+	// PostgreSQL then ends all others too, and recovers.
+	{name: "kill -9 of one backend", strike: func(s *site) {
+		pid, err := s.pg.Primary.Query(s.t.Context(), "SELECT pid FROM pg_stat_activity WHERE usename = 'roam' LIMIT 1")
+		s.must(err)
+		var n int
+		if _, err := fmt.Sscan(pid, &n); err != nil || n <= 1 {
+			s.t.Fatalf("the pid of a backend is %q", pid)
+		}
+		s.hits()
+		s.must(syscall.Kill(n, syscall.SIGKILL))
+		for down := false; ; {
+			_, err := s.pg.Primary.Query(s.t.Context(), "SELECT 1")
+			if down = down || err != nil; err == nil && (down || time.Since(s.hit) > time.Second) {
+				break
+			}
+		}
+		s.returns()
+	}},
+
+	{name: "all backends terminated", strike: func(s *site) {
+		s.hits()
+		s.must(s.pg.Primary.Exec(s.t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'roam'"))
+		s.returns()
+	}},
+
+	{name: "frozen for 3 s", strike: func(s *site) {
+		s.hits()
+		s.must(s.pg.Primary.Freeze())
+		pass(3 * time.Second)
+		s.must(s.pg.Primary.Thaw())
+		s.returns()
+	}},
+
+	{name: "sync: standby behind, frozen, promoted", o: synchronous, strike: func(s *site) {
+		s.hits()
+		s.must(s.pg.Lag(s.t.Context(), true))
+		pass(400 * time.Millisecond)
+		s.must(s.pg.Primary.Freeze())
+		pass(300 * time.Millisecond)
+		s.promote()
+	}},
+
+	{name: "async: standby behind, frozen, promoted", o: asynchronous, lossy: true, strike: func(s *site) {
+		s.must(s.pg.Lag(s.t.Context(), true))
+		pass(500 * time.Millisecond)
+		s.hits()
+		s.must(s.pg.Primary.Freeze())
+		pass(300 * time.Millisecond)
+		s.promote()
+	}},
+
+	{name: "async: standby behind, kill -9, promoted", o: asynchronous, lossy: true, strike: func(s *site) {
+		s.must(s.pg.Lag(s.t.Context(), true))
+		pass(500 * time.Millisecond)
+		s.hits()
+		s.must(s.pg.Primary.Kill())
+		pass(300 * time.Millisecond)
+		s.promote()
+	}},
+
+	{name: "async: the old primary wakes up", o: asynchronous, lossy: true, strike: func(s *site) {
+		s.must(s.pg.Lag(s.t.Context(), true))
+		pass(300 * time.Millisecond)
+		s.hits()
+		s.must(s.pg.Primary.Freeze())
+		s.promote()
+		pass(1500 * time.Millisecond)
+		s.must(s.pg.Primary.Thaw())
+		pass(300 * time.Millisecond) // until what it had been told before it froze is done
+		before := s.written(s.pg.Primary)
+		pass(1500 * time.Millisecond)
+		if after := s.written(s.pg.Primary); after != before {
+			s.t.Errorf("the old primary was written to: %s, and before %s", after, before)
+		}
+	}},
+
+	{name: "sync: the wait for the standby cancelled, kill -9, promoted", o: synchronous, strike: func(s *site) {
+		s.hits()
+		s.must(s.pg.Lag(s.t.Context(), true))
+		cancelled := 0
+		for time.Since(s.hit) < 700*time.Millisecond*scale {
+			n, err := s.pg.Primary.Query(s.t.Context(), "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+			s.must(err)
+			var k int
+			fmt.Sscan(n, &k)
+			cancelled += k
+		}
+		s.must(s.pg.Primary.Kill())
+		s.promote()
+		if s.t.Logf("%d commits were kept from waiting for the standby", cancelled); cancelled == 0 {
+			s.t.Error("no commit waited for the standby: this proves nothing")
+		}
+	}},
+
+	{name: "sync: the standby is gone", o: synchronous, strike: func(s *site) {
+		s.must(s.pg.Standby.Kill())
+		s.hits()
+		pass(2500 * time.Millisecond)
+		s.must(s.pg.Standby.Start(s.t.Context()))
+		s.returns()
+	}, then: func(s *site, fg *figures) {
+		acknowledged, reads, failed := 0, 0, 0
+		from, until := s.hit, s.hit.Add(2500*time.Millisecond*scale)
+		for _, n := range s.notes {
+			for _, w := range n.writes {
+				if w.outcome == acked && w.begin.After(from) && w.at.Before(until) {
+					acknowledged++
+				}
+			}
+			for _, c := range n.calls {
+				switch {
+				case c.write || c.begin.Before(from) || c.end.After(until):
+				case c.ok:
+					reads++
+				default:
+					failed++
+				}
+			}
+		}
+		if acknowledged > 0 {
+			s.t.Errorf("%d writes were acknowledged without the standby", acknowledged)
+		}
+		if s.t.Logf("without the standby: %d reads answered, %d not", reads, failed); reads == 0 || failed > reads/20 {
+			s.t.Errorf("%d reads were answered and %d not while only the standby was gone", reads, failed)
+		}
+	}},
+
+	{name: "network of one server cut", strike: func(s *site) {
+		s.hits()
+		s.network(0, (*servers.Proxy).Cut)
+		pass(2500 * time.Millisecond)
+		s.network(0, s.restore)
+		s.returns()
+	}, then: func(s *site, fg *figures) {
+		var fine [webServers]int
+		for _, n := range s.notes {
+			for _, c := range n.calls {
+				if c.ok && c.begin.After(s.hit) && c.end.Before(s.back) {
+					fine[c.server]++
+				}
+			}
+		}
+		if s.t.Logf("answered while the first was cut off: %v", fine); fine[0] > fine[1]/20 || fine[1] == 0 || fine[2] == 0 || fine[3] == 0 {
+			s.t.Errorf("with the first server's network cut the servers answered %v calls", fine)
+		}
+	}},
+
+	{name: "network of all cut", strike: func(s *site) {
+		s.hits()
+		s.networks((*servers.Proxy).Cut)
+		pass(2500 * time.Millisecond)
+		s.networks(s.restore)
+		s.returns()
+	}},
+
+	slow(50 * time.Millisecond), slow(500 * time.Millisecond), slow(5 * time.Second),
+
+	{name: "answers lost", strike: func(s *site) {
+		s.hits()
+		for i := range 6 {
+			s.networks((*servers.Proxy).DropAnswers)
+			pass(150 * time.Millisecond)
+			if i%2 == 0 {
+				s.networks((*servers.Proxy).Reset)
+			}
+			s.networks(s.restore)
+			pass(200 * time.Millisecond)
+		}
+		s.returns()
+	}},
+}
+
+func slow(d time.Duration) fault {
+	return fault{name: fmt.Sprintf("answers %v late", d), strike: func(s *site) {
+		s.hits()
+		s.networks(func(p *servers.Proxy) { p.Slow(d) })
+		pass(3 * time.Second)
+		s.networks(s.restore)
+		s.returns()
+	}}
+}
+
+// written sums up what has been written to a server.
+func (s *site) written(n *servers.Node) string {
+	s.t.Helper()
+	got, err := n.Query(s.t.Context(), `SELECT count(*), sum(version) FROM "`+s.table+`"`)
+	s.must(err)
+	return got
+}
+
+// Whatever happens to the database: nothing that was acknowledged is lost,
+// unless a replica takes over that did not have it, and then it is counted;
+// nobody is logged out; nobody who was logged out is back; nothing is done
+// twice; and when it is over the site works as before, with nothing left over.
+func TestFaults(t *testing.T) {
+	var mu sync.Mutex
+	rows := make([]figures, len(faults))
+	t.Run("PostgreSQL", func(t *testing.T) {
+		for i, f := range faults {
+			t.Run(f.name, func(t *testing.T) {
+				t.Parallel()
+				fg := f.run(t)
+				mu.Lock()
+				defer mu.Unlock()
+				rows[i] = fg
+			})
+		}
+	})
+	if table := tell(rows); table != "" {
+		t.Logf("\n%s", table)
+	}
+}
+
+// run puts a site under load, lets the fault happen, and judges.
+func (f fault) run(t *testing.T) (fg figures) {
+	s := openSite(t, f.name, f.o)
+	logger := slog.New(slog.NewTextHandler(&s.log, nil))
+	defer func() {
+		if t.Failed() {
+			t.Logf("the end of the log:\n%s", s.log.tail())
+		}
+	}()
+	tr := traffic{hot: 10}
+	if f.lossy {
+		tr.hot = 0 // one session written to a hundred times a second is not what a loss is counted on
+	}
+	fg.name = f.name
+	var load sync.WaitGroup
+	var closing func()
+	pprof.Do(t.Context(), pprof.Labels(label, s.name), func(context.Context) {
+		closing = s.open(logger)
+		s.farm = newFarm(s.managers, 300, tr)
+		for w := range workers {
+			load.Go(func() { s.work(w, tr) })
+		}
+	})
+	stop := sync.OnceFunc(func() {
+		s.stop.Store(true)
+		s.networks(func(p *servers.Proxy) { p.Restore() })
+		load.Wait()
+		closing()
+	})
+	defer stop()
+
+	pass(1500 * time.Millisecond)
+	begin := time.Now()
+	fg.goroutines.before, _ = s.goroutines()
+	fg.conns.before = s.connections()
+	sampling := make(chan struct{})
+	var sampler sync.WaitGroup
+	sampler.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			n, _ := s.goroutines()
+			fg.goroutines.most = max(fg.goroutines.most, n)
+			fg.conns.most = max(fg.conns.most, s.connections())
+			select {
+			case <-tick.C:
+			case <-sampling:
+				return
+			}
+		}
+	})
+	func() {
+		defer sampler.Wait()
+		defer close(sampling)
+		f.strike(s)
+		pass(2500 * time.Millisecond)
+		for !s.recovered() {
+			if time.Since(s.back) > 30*time.Second {
+				t.Error("not every web server writes again, 30 s after the store's return")
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	fg.goroutines.after, _ = s.goroutines()
+	fg.conns.after = s.connections()
+	s.stop.Store(true)
+	load.Wait()
+
+	s.measure(begin, &fg)
+	ground := 0 // what was acknowledged and is not there on the new primary
+	for _, n := range s.notes {
+		for _, w := range n.writes {
+			if w.outcome == acked && s.loses(w.id, w.n, w.at) {
+				ground++
+			}
+		}
+	}
+	for begin := time.Now(); s.lost() != ground && time.Since(begin) < 5*time.Second; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	fg.counted = s.lost()
+	stop()
+	if !f.lossy {
+		s.survived = nil
+		if ground > 0 {
+			t.Errorf("%d acknowledged writes were not on the standby when it took over", ground)
+		}
+	}
+	fg.v = s.judge(s.records(), s.circumstances)
+	fg.v.condemn(t, f.lossy)
+	if f.lossy && ground == 0 {
+		t.Error("no write was lost: the standby was not behind, and this proves nothing")
+	}
+	if fg.counted != ground {
+		t.Errorf("the managers have counted %d lost writes, the new primary misses %d, of which %d in living sessions", fg.counted, ground, fg.v.lost)
+	}
+	if f.then != nil {
+		f.then(s, &fg)
+	}
+
+	// All that was started is gone.
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		n, stacks := s.goroutines()
+		if n == 0 {
+			break
+		}
+		if time.Since(begin) > 10*time.Second {
+			t.Errorf("%d goroutines are left:\n%s", n, stacks)
+			break
+		}
+	}
+	if most := fg.conns.before + 2*webServers*(conns+2); fg.conns.most > most {
+		t.Errorf("there were up to %d connections, want at most %d", fg.conns.most, most)
+	}
+	t.Log("\n" + tell([]figures{fg}))
+	return fg
+}
+
+// tell makes a table.
+func tell(rows []figures) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "fault\tacked\tunknown\tlost\tcounted\tlogged out\texcused\tends\tserved after\tlate\tgap\tfirst\tslowest\trate\tgoroutines\tconnections\tsteps")
+	n := 0
+	ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+	for _, r := range rows {
+		if r.name == "" {
+			continue
+		}
+		n++
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%v\t%v\t%v\t%.0f %%\t%v\t%v\t%d\n", r.name, r.v.acked, r.v.unknown, r.v.lost, r.counted,
+			r.v.loggedOut, r.v.excused, r.v.ends, r.v.served, ms(r.v.late), ms(r.gap), ms(r.first), ms(r.slowest), 100*r.rate, r.goroutines, r.conns, r.v.checked)
+	}
+	w.Flush()
+	if n == 0 {
+		return ""
+	}
+	return b.String()
+}
