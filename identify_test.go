@@ -157,7 +157,7 @@ func TestIdentifyAsksWhoeverHasNotReadTheLog(t *testing.T) {
 }
 
 // Laws 2 and 11, the bound of Identify.
-func TestARevokeShowsOnEveryServerWithinASecond(t *testing.T) {
+func TestR036ARevokeShowsOnEveryServerWithinASecond(t *testing.T) {
 	for name, end := range map[string]struct {
 		do   func(ctx context.Context, m *roam.Manager[Cart], s roam.Session[Cart]) error
 		want roam.Reason
@@ -201,7 +201,7 @@ func TestARevokeShowsOnEveryServerWithinASecond(t *testing.T) {
 	}
 }
 
-func TestACutFeedIsTrustedForFiveSeconds(t *testing.T) {
+func TestR124ACutFeedIsTrustedForFiveSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe()
 		m, _ := site(t, p.Store, nil, sealedWeb)
@@ -288,7 +288,7 @@ func TestIdentifyJudgesLimitsByTheStoresClock(t *testing.T) {
 }
 
 // The window of a seal is longer than a short idle timeout.
-func TestASealPastItsDeadlineDecidesNothing(t *testing.T) {
+func TestR029ASealPastItsDeadlineDecidesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, web := site(t, roam.NewMemStore(), &roam.Options{IdleTimeout: time.Minute, Lifetime: 2 * time.Minute}, sealedWeb)
 		lazy, busy := &browser{web, map[string]string{}}, &browser{web, map[string]string{}}
@@ -384,7 +384,7 @@ func TestIdentifyAsksAfterAFailover(t *testing.T) {
 }
 
 // what was not sealed by us costs no trip and opens nothing.
-func TestAForgedMarkIsAStrangers(t *testing.T) {
+func TestR024AndR123AForgedMarkIsAStrangers(t *testing.T) {
 	p := newProbe()
 	web := website(t, manager(t, p, nil), sealedWeb)
 	b := &browser{web, map[string]string{}}
@@ -456,7 +456,7 @@ func TestAMarkFromBeforeALoginIsIgnored(t *testing.T) {
 }
 
 // Nobody is logged out when a Sealer is added, nor when it is taken away.
-func TestSealingCanBeSwitchedOnAndOff(t *testing.T) {
+func TestR129SealingCanBeSwitchedOnAndOff(t *testing.T) {
 	m := manager(t, roam.NewMemStore(), nil)
 	plain, strict := website(t, m, nil), website(t, m, sealedWeb)
 	both := website(t, m, &roam.WebOptions{Sealer: sealedWeb.Sealer, AllowUnsealed: true})
@@ -476,7 +476,7 @@ func TestSealingCanBeSwitchedOnAndOff(t *testing.T) {
 }
 
 //
-func TestASealedMarkSaysNothingToItsReader(t *testing.T) {
+func TestR031ASealedMarkSaysNothingToItsReader(t *testing.T) {
 	web := website(t, manager(t, roam.NewMemStore(), nil), sealedWeb)
 	b := &browser{web, map[string]string{}}
 	s := b.login(t, "ann.example")
@@ -549,7 +549,7 @@ func (s *stale) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Reco
 }
 
 // Law 3.
-func TestAVisitorReadsItsOwnWritesOnEveryServer(t *testing.T) {
+func TestR128AVisitorReadsItsOwnWritesOnEveryServer(t *testing.T) {
 	for name, opts := range map[string]*roam.WebOptions{"sealed": sealedWeb, "plain": nil} {
 		t.Run(name, func(t *testing.T) {
 			store := roam.NewMemStore()
@@ -702,7 +702,7 @@ func TestAPlainMarkSteersNobody(t *testing.T) {
 	}
 }
 
-func TestStaleIdentityIsForThoseWhoAskForIt(t *testing.T) {
+func TestR127StaleIdentityIsForThoseWhoAskForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe()
 		m, web := site(t, p, nil, sealedWeb)
@@ -904,4 +904,34 @@ func TestIdentifyAllocatesNothing(t *testing.T) {
 	if n != 0 {
 		t.Errorf("%v allocations, want 0", n)
 	}
+}
+
+// A lying store's log names everything as ended.
+type lying struct{ roam.Store }
+
+func (l lying) Ends(ctx context.Context, after roam.Cursor) (roam.Log, error) {
+	log, err := l.Store.Ends(ctx, after)
+	for rec := range l.All(ctx) {
+		log.Ends = append(log.Ends, roam.End{ID: rec.ID, Version: 1 << 62, Why: "a lie", At: log.Now})
+	}
+	return log, err
+}
+
+// What comes by the log can only make a server ask: it ends nobody's session
+// and makes none.
+func TestR130TheLogCanOnlyInvalidate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProbe()
+		_, web := site(t, lying{p}, nil, sealedWeb)
+		b := &browser{web, map[string]string{}}
+		b.login(t, "ann")
+		time.Sleep(time.Second)
+		before := p.loads.Load()
+		if who, err := b.identify(); err != nil || who.User != "ann" {
+			t.Errorf("got %q, %v; want ann", who.User, err)
+		}
+		if n := p.loads.Load() - before; n != 1 {
+			t.Errorf("%d loads, want 1: the store decides", n)
+		}
+	})
 }

@@ -89,7 +89,7 @@ func readers[T any](t *testing.T, fill, spoil func(*T), show func(*T) string) (d
 }
 
 // Law 12: what is decoded once is shared only as far as nobody can tell.
-func TestNoReaderOfACachedRecordChangesWhatTheNextOneSees(t *testing.T) {
+func TestR121NoReaderOfACachedRecordChangesWhatTheNextOneSees(t *testing.T) {
 	flat := readers(t,
 		func(c *flatCart) { c.Tea, c.Note, c.Last = 1, "now", [3]int{1, 2, 3} },
 		func(c *flatCart) { c.Tea, c.Last[0] = 9, 9 },
