@@ -281,6 +281,7 @@ func (web *Web[T]) visitor(w http.ResponseWriter, r *http.Request, seal *fact) (
 // so that two verbs of one handler speak of the same session.
 func (web *Web[T]) read(w http.ResponseWriter, r *http.Request, strict bool, seal *fact) (Token, error) {
 	h := w.Header()
+	set := h["Set-Cookie"]
 	if vary, ok := h["Vary"]; !ok {
 		h["Vary"] = varyCookie
 	} else if !slices.Contains(vary, "Cookie") {
@@ -296,7 +297,7 @@ func (web *Web[T]) read(w http.ResponseWriter, r *http.Request, strict bool, sea
 	if marks > 1 {
 		mark = ""
 	}
-	for _, line := range h["Set-Cookie"] {
+	for _, line := range set {
 		line, _, _ = strings.Cut(line, ";")
 		if value, ok := valueOf(line, web.opts.Cookie); ok {
 			token, n = value, 1
@@ -403,6 +404,9 @@ func (web *Web[T]) set(w http.ResponseWriter, c *http.Cookie) {
 // secure reports whether a request came by TLS, which a trusted proxy says of
 // the connection that it has ended.
 func (web *Web[T]) secure(r *http.Request) bool {
+	if len(web.opts.TrustedProxies) == 0 {
+		return r.TLS != nil
+	}
 	proto := strings.Join(r.Header["X-Forwarded-Proto"], ",")
 	if proto == "" || !web.trusted(peer(r)) {
 		return r.TLS != nil
