@@ -28,8 +28,11 @@ type farm struct {
 	users    []*user
 	hot      []*visit // which are used much and never end, for histories
 	stop     atomic.Bool
-	most     int64 // how many steps the workers take at most; 0 is any number
-	steps    atomic.Int64
+
+	// retryAfter is how long a worker waits after it got no answer.
+	retryAfter time.Duration
+	most       int64 // how many steps the workers take at most; 0 is any number
+	steps      atomic.Int64
 
 	mu   sync.Mutex
 	all  map[roam.ID]*visit
@@ -189,6 +192,9 @@ func (n *notes) called(server int, write bool, begin time.Time, err error) {
 		n.f.wrote[server].Store(begin.UnixNano())
 	}
 	n.calls = append(n.calls, call{server, write, err == nil || errors.Is(err, roam.ErrEnded), begin, time.Now()})
+	if errors.Is(err, roam.ErrUnavailable) { // a visitor does not come back at once
+		time.Sleep(n.f.retryAfter)
+	}
 }
 
 // add returns the function for a write, and the item that it adds.

@@ -59,5 +59,5 @@ func TestNearCacheBeforeSQLite(t *testing.T) {
 	storetest.Run(t, func(tb testing.TB) roam.Store { return trusting{nearly(tb, openSQLite(tb)), tb} })
 }
 
-func FuzzNearCache(f *testing.F)         { storetest.Fuzz(f, openTrusting) }
-func BenchmarkNearCache(b *testing.B)    { storetest.Bench(b, openNear) }
+func FuzzNearCache(f *testing.F)      { storetest.Fuzz(f, openTrusting) }
+func BenchmarkNearCache(b *testing.B) { storetest.Bench(b, openNear) }

@@ -25,6 +25,10 @@ func eachShared(t *testing.T, test func(t *testing.T, address string)) {
 		url, table := tables(t, plainPostgres(t).Primary.URL())
 		test(t, url+"#"+table)
 	})
+	t.Run("PgBouncer", func(t *testing.T) {
+		url, table := tables(t, pooled(t))
+		test(t, url+"#"+table)
+	})
 }
 
 // openAddress opens a file, or with a URL the tables named behind #.

@@ -117,8 +117,10 @@ func (s *site) must(err error) {
 
 // open opens a store and a manager for each web server and has them run until
 // the function it returns is called.
-func (s *site) open(logger *slog.Logger) (close func()) {
+func (s *site) open() (close func()) {
 	s.t.Helper()
+	logger := slog.New(slog.NewTextHandler(&s.log, nil))
+	quiet := slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	var managers []*roam.Manager[ledger]
@@ -133,7 +135,7 @@ func (s *site) open(logger *slog.Logger) (close func()) {
 		s.must(err)
 		s.stores = append(s.stores, store)
 		// With a minute of idle time each session in use is touched every three seconds.
-		m, err := roam.New[ledger](store, &roam.Options{IdleTimeout: time.Minute, MaxData: 1 << 20, Logger: logger.With("server", i)})
+		m, err := roam.New[ledger](store, &roam.Options{IdleTimeout: time.Minute, MaxData: 1 << 20, Logger: quiet.With("server", i)})
 		s.must(err)
 		managers = append(managers, m)
 		running.Go(func() {
@@ -187,7 +189,11 @@ func (s *site) promote() {
 // been started.
 func (s *site) records() map[roam.ID]roam.Record {
 	s.t.Helper()
-	store, err := postgresstore.Open(s.t.Context(), s.pg.DSN(), &postgresstore.Options{Table: s.table, Timeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)})
+	n := s.pg.Primary
+	if s.survived != nil {
+		n = s.pg.Standby
+	}
+	store, err := postgresstore.Open(s.t.Context(), n.URL(), &postgresstore.Options{Table: s.table, Timeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	s.must(err)
 	defer store.Close()
 	records := make(map[roam.ID]roam.Record)
@@ -264,7 +270,7 @@ type figures struct {
 	gap               time.Duration // the longest without an acknowledged write
 	first             time.Duration // from the store's return to the last web server's first acknowledged write
 	slowest           time.Duration // call
-	rate              float64       // at the end, of what it was before
+	rate              float64       // in the best moment after, of what it was just before
 	goroutines, conns gauge
 }
 
@@ -275,11 +281,14 @@ func (s *site) measure(from time.Time, fg *figures) {
 		calls = append(calls, n.calls...)
 	}
 	slices.SortFunc(calls, func(a, b call) int { return a.end.Compare(b.end) })
-	const window = 1200 * time.Millisecond
-	var before, after int
+	before, most := 0, 0
 	last := from
-	firsts := make(map[int]time.Duration)
+	firsts := make(map[int]bool)
+	var answered []time.Time // since the store's return
 	for _, c := range calls {
+		if c.ok && c.end.Before(s.hit) && s.hit.Sub(c.end) < rateWindow {
+			before++
+		}
 		if c.end.Before(from) {
 			continue
 		}
@@ -289,21 +298,25 @@ func (s *site) measure(from time.Time, fg *figures) {
 		}
 		if c.write {
 			fg.gap, last = max(fg.gap, c.end.Sub(last)), c.end
-			if _, had := firsts[c.server]; !had && !c.end.Before(s.back) {
-				firsts[c.server] = c.end.Sub(s.back)
-				fg.first = max(fg.first, c.end.Sub(s.back))
+			if since := c.end.Sub(s.back); since >= 0 && !firsts[c.server] {
+				firsts[c.server], fg.first = true, max(fg.first, since)
 			}
 		}
-		if c.end.Before(s.hit) && s.hit.Sub(c.end) < window {
-			before++
-		}
-		if calls[len(calls)-1].end.Sub(c.end) < window {
-			after++
+		if !c.end.Before(s.back) {
+			answered = append(answered, c.end)
 		}
 	}
-	fg.rate = float64(after) / float64(max(before, 1))
+	for i, k := 0, 0; k < len(answered); k++ {
+		for answered[k].Sub(answered[i]) > rateWindow {
+			i++
+		}
+		most = max(most, k-i+1)
+	}
+	fg.rate = float64(most) / float64(max(before, 1))
 	s.settled = s.back.Add(fg.first)
 }
+
+const rateWindow = 1200 * time.Millisecond
 
 // recovered reports whether every web server has written since the store's return.
 func (s *site) recovered() bool {

@@ -9,8 +9,8 @@
 //
 // A [Store] starts nothing by itself. It learns which sessions have ended, on
 // any server, from the log that passes through its Ends, and
-// [roam.Manager.Run] reads that once a second. While nobody reads the log,
-// nothing is answered from memory, and the Store only passes on what it is
+// [roam.Manager.Run] reads that at least once a second. While nobody reads the
+// log, nothing is answered from memory, and the Store only passes on what it is
 // asked.
 //
 // # What it promises
@@ -44,7 +44,9 @@
 //
 // All that a record holds, also hashes of secrets and session data, is in this
 // server's memory. Every server has a memory of its own: a session that moves
-// from server to server is read once by each. And a miss always asks for the
-// newest record, never for a replica's, because only what was the newest when
-// it was asked for can be judged by a log of what came after.
+// from server to server is read once by each. A miss always asks for the newest
+// record, never for a replica's, because only what was the newest when it was
+// asked for can be judged by a log of what came after. And RevokeUser makes this
+// server ask the database for everything until the log has been read, which it
+// does itself when it is done: the store does not say whom it ended.
 package nearcache

@@ -137,6 +137,18 @@ func TestR122ALateAnswerToAWriteIsAFillToo(t *testing.T) {
 	})
 }
 
+// Not even if it is the store that goes back, as one does that lets a replica
+// answer for the newest.
+func TestR122AStoreThatGoesBackIsNotFollowed(t *testing.T) {
+	b := newBackend()
+	s := serve(t, b, nil)
+	old := insert(t, s, session("ann"))
+	rec := update(t, s, old, "newer")
+	b.load = func(roam.Record, error) (roam.Record, error) { return old, nil }
+	version(t, "from a replica", s.want(rec.ID, roam.Want{}), 1)
+	version(t, "from memory", s.get(rec.ID), 2)
+}
+
 // An answer that may not be remembered still tells that what is there is old.
 func TestAnAnswerThatIsRefusedLeavesNothingOlder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -158,7 +170,7 @@ func TestAnAnswerThatIsRefusedLeavesNothingOlder(t *testing.T) {
 func TestR124AFillFromBeforeAGapIsNotRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackend()
-		s := serve(t, b, nil)
+		s := serve(t, b, &nearcache.Options{MaxAge: time.Hour})
 		rec := insert(t, b.MemStore, session("ann"))
 		arrive := late(t, b, s, rec.ID, roam.Want{Version: 1})
 		end(t, b.MemStore, rec.ID)
@@ -206,11 +218,10 @@ func TestR124AStoreWhoseClockWasSetIsAskedAnew(t *testing.T) {
 			b := newBackend()
 			s := serve(t, b, &nearcache.Options{MaxAge: time.Hour})
 			rec := insert(t, s, session("ann"))
-			set := func(log roam.Log, err error) (roam.Log, error) {
+			b.ends = func(log roam.Log, err error) (roam.Log, error) {
 				log.Now = log.Now.Add(by)
 				return log, err
 			}
-			b.ends = set
 			s.follow()
 			trips(t, b, 1, by.String(), func() { s.get(rec.ID) })
 		})
@@ -463,12 +474,13 @@ func TestANewerEpochDropsEverything(t *testing.T) {
 			if got := s.get(rec.ID); got.Epoch != rec.Epoch+1 {
 				t.Errorf("%s: epoch %d, want %d", how, got.Epoch, rec.Epoch+1)
 			}
-			// The one that was replaced answers again.
-			b.load, b.ends = nil, nil
+			// The one that was replaced answers again, from a future that is lost.
+			b.load = func(r roam.Record, err error) (roam.Record, error) { r.Version += 7; return r, err }
+			b.ends = nil
 			if _, err := s.Ends(t.Context(), s.next); err != nil {
 				t.Errorf("Ends: %v", err)
 			}
-			if got := s.want(other.ID, roam.Want{}); got.Epoch != rec.Epoch {
+			if got := s.want(rec.ID, roam.Want{}); got.Epoch != rec.Epoch {
 				t.Errorf("%s: the answer of the old primary has epoch %d, want %d: its caller judges it", how, got.Epoch, rec.Epoch)
 			}
 			trips(t, b, 0, how, func() {
@@ -488,20 +500,31 @@ func TestNowIsTheStoresClock(t *testing.T) {
 		s := serve(t, b, nil)
 		rec := insert(t, s, session("ann"))
 		last := rec.Now
-		r := rand.New(rand.NewPCG(1, 2))
-		for range 100 {
-			release := b.hold("Ends")
-			done := start(s.follow)
-			synctest.Wait()
-			time.Sleep(time.Duration(r.Int64N(int64(time.Second))))
-			release()
-			done()
+		look := func() {
+			t.Helper()
 			got := s.get(rec.ID).Now
 			truth, _ := b.MemStore.Ends(t.Context(), s.next)
-			if got.Before(last) || got.After(truth.Now) || truth.Now.Sub(got) > time.Second {
+			if got.Before(last) || got.After(truth.Now) || truth.Now.Sub(got) > 2*time.Second {
 				t.Fatalf("Now is %v, after %v, and the store's clock says %v", got, last, truth.Now)
 			}
 			last = got
+		}
+		r := rand.New(rand.NewPCG(1, 2))
+		some := func() time.Duration { return time.Duration(r.Int64N(int64(time.Second))) }
+		there := some()
+		b.ends = func(log roam.Log, err error) (roam.Log, error) {
+			time.Sleep(there) // on the way to the store
+			return b.MemStore.Ends(t.Context(), s.next)
+		}
+		for range 100 {
+			there = some()
+			release := b.hold("Ends")
+			done := start(s.follow)
+			time.Sleep(there + some())
+			look()
+			release()
+			done()
+			look()
 		}
 	})
 }
@@ -538,6 +561,26 @@ func TestCallersAtOtherPlacesInTheLogGetTheirDue(t *testing.T) {
 	if n := b.count("Ends") - before; n != 2 {
 		t.Errorf("two callers at the same place made %d reads, want 2", n)
 	}
+	// What ends between the read for the near cache and the one for the caller
+	// comes with the caller's next, which is both at once again.
+	var between roam.Record
+	b.ends = func(log roam.Log, err error) (roam.Log, error) {
+		b.ends = nil
+		between = insert(t, b.MemStore, session("ann"))
+		end(t, b.MemStore, between.ID)
+		return log, err
+	}
+	all, err = s.Ends(t.Context(), "")
+	if err != nil || len(all.Ends) != 4 {
+		t.Errorf("%d entries, %v, want 4", len(all.Ends), err)
+	}
+	before = b.count("Ends")
+	all, err = s.Ends(t.Context(), all.Next)
+	if n := b.count("Ends") - before; n != 1 || err != nil || len(all.Ends) != 1 || all.Ends[0].ID != between.ID {
+		t.Errorf("%d reads, %+v, %v, want the entry in between by one read", n, all.Ends, err)
+	}
+	s.next = all.Next
+
 	// An entry that one of them takes is not missed by the other.
 	rec := insert(t, s, session("ann"))
 	end(t, b.MemStore, rec.ID)
@@ -609,6 +652,35 @@ func TestR125OneCallersCancellationIsNotAnothers(t *testing.T) {
 		}
 	})
 }
+
+// Nor is a store's panic, which ends the request of the one who asked.
+func TestR125APanicLeavesNobodyWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackend()
+		s := serve(t, b, nil)
+		rec := insert(t, b.MemStore, session("ann"))
+		release := b.hold("Load")
+		var fell any
+		first := start(func() {
+			defer func() { fell = recover() }()
+			ctx := &panicking{Context: t.Context()}
+			s.Load(ctx, rec.ID, roam.Want{Version: 1})
+		})
+		synctest.Wait()
+		var joined roam.Record
+		second := start(func() { joined = s.get(rec.ID) })
+		synctest.Wait()
+		release()
+		first()
+		second()
+		if fell == nil || joined.ID != rec.ID || s.Readings() != 0 {
+			t.Errorf("panic %v, then %v, and %d questions kept", fell, joined.ID, s.Readings())
+		}
+	})
+}
+
+// A panicking context lets the store of this test panic when it has waited.
+type panicking struct{ context.Context }
 
 // What the store says to one it says to all: when it is down, nobody waits in a
 // queue for the same answer.
@@ -682,6 +754,23 @@ func TestR125WhoJoinsGetsNothingOlderThanMemoryMayGive(t *testing.T) {
 			})
 		})
 	}
+}
+
+// That there was no record may have changed since it was asked for.
+func TestR125NobodyJoinsInFindingNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackend()
+		s := serve(t, b, nil)
+		rec := session("ann")
+		arrive := late(t, b, s, rec.ID, roam.Want{Version: 1})
+		insert(t, b.MemStore, rec)
+		var joined roam.Record
+		done := start(func() { joined = s.get(rec.ID) })
+		synctest.Wait()
+		arrive()
+		done()
+		version(t, "who joined", joined, 1)
+	})
 }
 
 // while the store is away, memory answers as long as it may, and then

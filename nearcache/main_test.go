@@ -107,6 +107,9 @@ func (b *backend) Load(ctx context.Context, id roam.ID, want roam.Want) (rec roa
 			rec, err = b.load(rec, err)
 		}
 	})
+	if _, yes := ctx.(*panicking); yes {
+		panic("a bug in the store")
+	}
 	if ctx.Err() != nil {
 		return roam.Record{}, fmt.Errorf("%w: %w", roam.ErrUnavailable, ctx.Err())
 	}

@@ -445,6 +445,23 @@ func TestATouchMovesSeenInMemoryAsInTheStore(t *testing.T) {
 	})
 }
 
+// An answer that left the store before the touch does not take it back.
+func TestALateAnswerDoesNotTakeATouchBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackend()
+		s := serve(t, b, nil)
+		rec := insert(t, b.MemStore, session("ann"))
+		arrive := late(t, b, s, rec.ID, roam.Want{Version: 1})
+		time.Sleep(time.Second)
+		at := rec.Seen.Add(time.Second)
+		s.Touch(t.Context(), []roam.Touch{{ID: rec.ID, At: at}})
+		arrive()
+		if got := s.get(rec.ID).Seen; !got.Equal(at) {
+			t.Errorf("Seen is %v, want %v", got, at)
+		}
+	})
+}
+
 // The dead stay dead: the store does not touch what is over.
 func TestATouchRevivesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -49,7 +49,10 @@ type scenario struct {
 	name  string
 	extra bool // not part of the default
 	leave bool // shoppers log out all the time
-	about string
+	burst bool // and make many calls at once
+
+	witness bool // somebody asks each server by itself, with an account of its own
+	about   string
 
 	// store is for scenarios that break the store of the sessions: which kinds
 	// of stores it can break. Only the design that has one takes part.
@@ -77,6 +80,9 @@ var scenarios = []scenario{
 	{name: "logout", leave: true, about: "sessions end while their own requests are in flight"},
 	{name: "none", extra: true, about: "nothing happens"},
 	{name: "upgrade", extra: true, shared: true, about: "rolled to a version that stores sessions otherwise, and back", during: upgradeAll},
+	{name: "parallel", extra: true, leave: true, burst: true, about: "20 calls at once, answers in any order, some after logout and login"},
+	{name: "cold-start", extra: true, shared: true, during: coldStart, about: "kill -9 of all servers, and a start of all at once"},
+	{name: "feed-cut", extra: true, shared: true, network: true, witness: true, during: feedCut, about: "one server does not hear of logouts at the others; it is cut off"},
 	{name: "store-restart", store: inPostgres, about: "the database is shut down and started", during: storeRestart},
 	{name: "store-kill", store: inPostgres, about: "kill -9 of the database, started again later", during: storeKill},
 	{name: "store-freeze", store: inEither, about: "the database hangs; SQLite: another process holds the write lock", during: storeFreeze},
@@ -224,8 +230,18 @@ means; they are counted, by the shoppers and by the servers.
 The store of the design "roam" is a new SQLite file. --store postgres starts a
 private PostgreSQL, with a synchronous standby, from the installed programs and
 removes it afterwards. --store postgres://... uses the database that it names,
-in tables of its own (roam_drill, which stay), and breaks nothing of it: only
-kill, roll, logout, upgrade and none are to be had.
+in tables of its own (roam_drill, which stay), and breaks nothing of it: the
+store scenarios are not to be had, and feed-cut cuts nothing.
+
+In all of them each answer that shows a cart is held against the cookies that
+its request brought. It may be older than what other tabs have done if those
+cookies do not tell of it; it must never be older than what they prove.
+
+A session that was ended on another server may be shown pages for as long as
+5 s, and not by the browser that has logged out; how long it was is counted.
+feed-cut asks each server by itself how soon it knows of an end, while all hear
+of it and, with --store postgres, while one is cut off from the database. It
+means most with --servers 4.
 `)
 	return b.String()
 }
@@ -414,6 +430,9 @@ func (d *practice) takes(p pair) time.Duration {
 	case p.scenario.store != nil:
 		e := event{lasts: lasts}
 		return e.before() + e.away() + e.after() + 2*overhead
+	case p.scenario.name == "cold-start", p.scenario.witness:
+		e := event{lasts: lasts}
+		return e.before() + servedBound + 3*time.Second + e.after() + 3*overhead
 	case p.scenario.shared:
 		return 2*lasts + overhead
 	}
@@ -425,6 +444,14 @@ func (d *practice) takes(p pair) time.Duration {
 func (d *practice) people() []string {
 	all := shop.Accounts()
 	return all[:min(len(all), max(6, d.rate/10))]
+}
+
+// peopleIn leaves out those whom the scenario needs for itself.
+func (d *practice) peopleIn(what scenario) []string {
+	if !what.witness {
+		return d.people()
+	}
+	return shoppersOnly(d.people(), shop.Accounts())
 }
 
 func sum(designs, scenarios int) string {
@@ -471,13 +498,17 @@ func (d *practice) once(ctx context.Context, how design, what scenario, p *progr
 	for _, s := range f.Status() {
 		names = append(names, s.Name)
 	}
+	bound := servedBound
+	if o.Local { // such a design states none
+		bound = 0
+	}
 	lasts := time.Duration(d.seconds) * time.Second
 	p.say("shoppers arrive")
 	result, err := shoppers.Run(ctx, shoppers.Options{
 		URL: f.URL(), RootCAs: f.RootCAs(), Servers: names,
 		Rate: d.rate, Duration: lasts,
-		Accounts: d.people(), Password: shop.Password, Products: shop.Products(),
-		Leave: what.leave, Seed: 1, Progress: p.at,
+		Accounts: d.peopleIn(what), Password: shop.Password, Products: shop.Products(),
+		Leave: what.leave, Parallel: what.burst, Bound: bound, Seed: 1, Progress: p.at,
 		During: func(ctx context.Context, stage *shoppers.Stage) error {
 			p.say("under load")
 			if what.during == nil {

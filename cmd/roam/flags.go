@@ -98,7 +98,7 @@ func (fs *flagSet) print(w io.Writer) {
 			left += " " + value
 		}
 		switch f.DefValue {
-		case "", "false", "0":
+		case "", "false", "0", "0s":
 		default:
 			usage += " (default " + f.DefValue + ")"
 		}

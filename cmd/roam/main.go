@@ -59,6 +59,7 @@ func commands() []command {
 		{groupFarm, "roll", "patch and reboot each server in turn, losing nothing", roll},
 		{groupSession, "schema", "print the SQL of a store's tables", schema},
 		{groupSession, "sessions", "list, show, revoke, prune; tell the store it was restored", sessions},
+		{groupSession, "key", "make, rotate, list and drop the keys that seal who is it", key},
 		{"", "serve", "one web server of the farm; \"roam up\" starts these", serve},
 		{"", "help", "list the commands, or explain one", help},
 	}
@@ -130,6 +131,30 @@ func find(name string) (command, error) {
 		return command{}, misuse("did you mean \"%s %s\"?", self(), near)("there is no command %q", name)
 	}
 	return command{}, misuse("\"%s help\" lists the commands", self())("there is no command %q", name)
+}
+
+// below runs one of the commands below another one, as in "roam key list".
+// Without one it prints the manual, which lists them.
+func below(ctx context.Context, std *stdio, name, manual string, all []command, args []string) error {
+	fs := newFlags(std, name+" COMMAND [flags]", manual)
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") && args[0] != "-" {
+		if _, err := fs.parse(args); err != nil {
+			return err
+		}
+		fs.print(std.Out)
+		return flag.ErrHelp
+	}
+	var names []string
+	for _, c := range all {
+		if c.name == args[0] {
+			return c.run(ctx, std, args[1:])
+		}
+		names = append(names, c.name)
+	}
+	if near := nearest(args[0], names); near != "" {
+		return misuse("did you mean \"%s %s %s\"?", self(), name, near)("there is no command \"%s %s\"", name, args[0])
+	}
+	return misuse("\"%s help %s\" lists the commands", self(), name)("there is no command \"%s %s\"", name, args[0])
 }
 
 // help explains one command by its own -h, so that there is one text of it.

@@ -40,6 +40,8 @@ func TestMain(m *testing.M) {
 //
 //	visit … PATH    is a visitor of the shop, with a cookie jar
 //	id NAME         sets a variable to the first session ID in the last output
+//	keyid NAME STATE  sets a variable to the first key of that state, likewise
+//	nosecret FILE   fails if the last output has a secret of that key file
 //	postgres        sets the URL of a private PostgreSQL, if [postgres]
 func TestScripts(t *testing.T) {
 	pg, err := servers.StartPostgres(t.Context(), &servers.PostgresOptions{NoFsync: true})
@@ -64,7 +66,7 @@ func TestScripts(t *testing.T) {
 			env.Values[visitorKey{}] = jar
 			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"visit": visit, "id": id, "postgres": database(pg)},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"visit": visit, "id": id, "keyid": keyID, "nosecret": noSecret, "postgres": database(pg)},
 		Condition: func(cond string) (bool, error) {
 			if cond == "postgres" {
 				return pg != nil, nil
@@ -82,6 +84,26 @@ func id(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no session ID in the last output")
 	}
 	ts.Setenv(args[0], id)
+}
+
+func keyID(ts *testscript.TestScript, neg bool, args []string) {
+	m := regexp.MustCompile(`(?m)^([0-9a-f]{8})  ` + args[1] + ` `).FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("no key that is %s in the last output", args[1])
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+func noSecret(ts *testscript.TestScript, neg bool, args []string) {
+	secrets := regexp.MustCompile(`"secret": "([^"]+)"`).FindAllStringSubmatch(ts.ReadFile(args[0]), -1)
+	if len(secrets) == 0 {
+		ts.Fatalf("%s has no secret", args[0])
+	}
+	for _, m := range secrets {
+		if strings.Contains(ts.ReadFile("stdout")+ts.ReadFile("stderr"), m[1][:8]) {
+			ts.Fatalf("the output has a secret")
+		}
+	}
 }
 
 // database gives a script a database. What a pattern would take for more than

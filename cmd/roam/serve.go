@@ -9,8 +9,10 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/roam-web/roam"
 	"github.com/roam-web/roam/cmd/roam/internal/farm"
 	"github.com/roam-web/roam/cmd/roam/internal/shop"
+	"github.com/roam-web/roam/sealed"
 )
 
 // serve is one web server of a farm: the shop, on the socket that the farm
@@ -18,8 +20,10 @@ import (
 func serve(ctx context.Context, std *stdio, args []string) (err error) {
 	fs := newFlags(std, "serve --name NAME", `
 Runs one web server of a farm. You never need this: "roam up" starts one for
-each server, and passes it a listening socket, the store URL in ROAM_STORE and
-the file of the orders in ROAM_ORDERS. It stops on SIGTERM, without losing a
+each server, and passes it a listening socket, the store URL in ROAM_STORE, the
+file of the orders in ROAM_ORDERS and that of the keys in ROAM_KEYS, which may be
+empty; ROAM_SEAL is "allow" to let sessions in whose mark is not sealed. It stops
+on SIGTERM, without losing a
 request, and when its standard input ends. A few times a second it writes what
 it has to say of itself to its standard output, as a line of JSON.
 
@@ -50,14 +54,27 @@ the servers that live when none is ready, as the one of "roam up" does.`)
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	keys, err := openKeys(ctx, logger)
+	if err != nil {
+		return err
+	}
+	var sealer roam.Sealer // nil, and not a nil *sealed.Sealer
+	if keys != nil {
+		sealer = keys.Sealer(markName, audience, "mark")
+	}
 	site, err := shop.New(shop.Config{
 		Server:   *name,
 		Sessions: store,
-		Orders:   orders,
+		// Sessions that are in this server's memory already need no copy there.
+		NearCache:     url != farm.MemoryStore,
+		Sealer:        sealer,
+		AllowUnsealed: os.Getenv(farm.EnvSeal) == farm.SealAllow,
+		Orders:        orders,
 		// The balancer is on this machine. So is everybody else who can
 		// reach this socket, and could name an address that is not theirs.
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		Version:        version,
+		Stopping:       ctx.Done(),
 		Logger:         logger,
 	})
 	if err != nil {
@@ -71,6 +88,9 @@ the servers that live when none is ready, as the one of "roam up" does.`)
 	within := newReach(store, logger)
 	var watching sync.WaitGroup
 	watching.Go(func() { within.watch(background) })
+	if keys != nil {
+		watching.Go(func() { keys.Run(background) }) // without it this server would not learn of a dropped key
+	}
 	done := make(chan error, 1)
 	go func() { done <- site.Run(background) }()
 	err = farm.Serve(ctx, std.In, farm.Site{
@@ -82,6 +102,23 @@ the servers that live when none is ready, as the one of "roam up" does.`)
 	stop()
 	watching.Wait()
 	return errors.Join(err, <-done)
+}
+
+// A sealed mark is opened only where it was meant to be: under its own name, and by
+// the servers of one site in one environment. Somebody who runs this shop for
+// real, or twice, has another audience.
+const (
+	markName = "__Host-roam-mark"
+	audience = "roam sample shop, development"
+)
+
+// openKeys returns the keys of the farm, nil if it has none.
+func openKeys(ctx context.Context, log *slog.Logger) (*sealed.Keyring, error) {
+	file := os.Getenv(farm.EnvKeys)
+	if file == "" {
+		return nil, nil
+	}
+	return sealed.New(ctx, sealed.FromFile(file), &sealed.Options{Lifetime: shop.Remember, Logger: log})
 }
 
 // envVersion chooses the version of the shop, for the drill.

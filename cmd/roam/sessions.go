@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"iter"
@@ -32,25 +31,7 @@ func sessionsCommands() []command {
 }
 
 func sessions(ctx context.Context, std *stdio, args []string) error {
-	fs := newFlags(std, "sessions COMMAND [flags]", sessionsManual())
-	if len(args) == 0 || strings.HasPrefix(args[0], "-") && args[0] != "-" {
-		if _, err := fs.parse(args); err != nil {
-			return err
-		}
-		fs.print(std.Out)
-		return flag.ErrHelp
-	}
-	var names []string
-	for _, c := range sessionsCommands() {
-		if c.name == args[0] {
-			return c.run(ctx, std, args[1:])
-		}
-		names = append(names, c.name)
-	}
-	if near := nearest(args[0], names); near != "" {
-		return misuse("did you mean \"%s sessions %s\"?", self(), near)("there is no command \"sessions %s\"", args[0])
-	}
-	return misuse("\"%s help sessions\" lists the commands", self())("there is no command \"sessions %s\"", args[0])
+	return below(ctx, std, "sessions", sessionsManual(), sessionsCommands(), args)
 }
 
 func sessionsManual() string {

@@ -34,6 +34,8 @@ type outage struct {
 
 	fault, mend func(ctx context.Context) error
 	lasts       time.Duration // between the two
+
+	then func(ctx context.Context) error // right after it, nil for nothing
 }
 
 // suffer lets the outage happen and measures what it does to the servers.
@@ -77,6 +79,11 @@ func (e *event) suffer(ctx context.Context, o outage) (err error) {
 	band.To = e.stage.Clock()
 	e.run.Outages = append(e.run.Outages, band)
 	e.say(o.where + " is back")
+	if o.then != nil {
+		if err := o.then(ctx); err != nil {
+			return err
+		}
+	}
 	return wait(ctx, e.after())
 }
 

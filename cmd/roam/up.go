@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -29,6 +30,13 @@ folder, and never put into a trust store. A server that dies stays down until
 you start it. The balancer is for development, tests and small farms; it listens
 on this machine only unless --listen says otherwise.
 
+The servers seal the mark, the cookie by which they know a visitor without
+asking the database, with the keys in keys.json in the farm's folder. It is made if
+it is missing, because here one operator runs all servers on one machine; on
+several machines you would hand out one file, see "roam help key". To switch a farm
+that has sessions from --seal off to on, run it with --seal allow until the
+sessions from before are over: then nobody is logged out.
+
 In PostgreSQL the tables of the sessions are made if they are missing. If the
 URL has a password, rather put it into $ROAM_STORE than on the command line,
 which every user of this machine can read.
@@ -37,6 +45,7 @@ which every user of this machine can read.
 	fs.IntVar(&o.Servers, "servers", 3, "`N`: how many web servers, 1 to 20")
 	fs.StringVar(&o.Store, "store", "", "`URL`: where the sessions are; if not given, $ROAM_STORE, or sqlite in the data folder")
 	fs.StringVar(&o.Policy, "policy", "round-robin", "`POLICY`: of the balancer; or sticky-cookie")
+	fs.StringVar(&o.Seal, "seal", farm.SealOn, "`MODE`: of the marks: on, off, or allow for both kinds")
 	fs.StringVar(&o.Listen, "listen", "127.0.0.1:8443", "`ADDRESS`: of the balancer; port 0 is a free one")
 	dir := dirFlag(fs)
 	if _, err := fs.parse(args); err != nil {
@@ -51,6 +60,9 @@ which every user of this machine can read.
 			hint = fmt.Sprintf("did you mean %s?", near)
 		}
 		return misuse("%s", hint)("there is no policy %q", o.Policy)
+	}
+	if modes := []string{farm.SealOn, farm.SealAllow, farm.SealOff}; !slices.Contains(modes, o.Seal) {
+		return misuse("want on, allow or off")("--seal is %q", o.Seal)
 	}
 	var err error
 	if !fs.given("store") {
@@ -116,6 +128,9 @@ func welcome(out io.Writer, info farm.Info, where string) {
 	}
 	t.Flush()
 	fmt.Fprintf(out, "  sessions  %s\n  logs      %s\n", info.Store, filepath.Join(info.Dir, "logs"))
+	if info.Seal != farm.SealOff {
+		fmt.Fprintf(out, "  keys      %s\n", farm.KeyFile(info.Dir))
+	}
 	fmt.Fprintf(out, "\nThe shop is at %s\n", info.URL)
 	fmt.Fprintf(out, "  Your browser will warn you: the certificate is from this farm's own authority.\n")
 	fmt.Fprintf(out, "  For curl:  curl --cacert %s %s\n", quote(info.RootCert), info.URL)

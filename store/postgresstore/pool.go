@@ -244,7 +244,7 @@ func (p *pool) put(c *conn) {
 }
 
 // old reports whether a connection is not to be used again.
-func (p *pool) old(c *conn) bool { return time.Since(c.born) > maxAge  }
+func (p *pool) old(c *conn) bool { return time.Since(c.born) > maxAge || c.born.Before(p.stale) }
 
 // remove forgets a connection, and opens another one if somebody waits.
 func (p *pool) remove(c *conn) {

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// sweepPages is how many pages one statement looks at: 4 MB.
-	sweepPages = 500
+	// sweepPages is how many pages one statement looks at: 2 MB.
+	sweepPages = 250
 
 	// smallTable is how many pages are swept without a second thought.
 	smallTable = 2000
@@ -136,7 +136,7 @@ func (s *Store) sweepStep(ctx context.Context, before time.Time, limit int) (n i
 		a.tid(w.page)
 		a.tid(end)
 		a.time(before)
-		a.int(int64(limit))
+		a.int4(limit)
 	}, func(_ *primary, v [][]byte) error {
 		n = int(number(v[0]))
 		if next = end; len(v[1]) == 6 {

@@ -44,6 +44,7 @@ const (
 	typeBytea      = 17
 	typeInt8       = 20
 	typeInt2       = 21
+	typeInt4       = 23
 	typeText       = 25
 	typeTID        = 27
 	typeFloat8     = 701
@@ -179,14 +180,15 @@ var queries = [numQueries]struct {
 
 	// It removes $4 rows at most, and returns how many it did, where the next
 	// one is that is over, and when the first of the others will be. A row
-	// that was changed meanwhile is elsewhere, and not found.
+	// that was changed meanwhile is judged again. Without OFFSET 0 PostgreSQL
+	// would work out several times for each row since when it is over.
 	sweepPart: {`WITH part AS MATERIALIZED (
-			SELECT ctid AS tid, ` + over + ` AS over FROM {session} WHERE ctid >= $1 AND ctid < $2
+			SELECT array_agg(ctid) FILTER (WHERE over <= $3) AS old, min(over) FILTER (WHERE over > $3) AS next
+			FROM (SELECT ctid, ` + over + ` AS over FROM {session} WHERE ctid >= $1 AND ctid < $2 OFFSET 0) AS s
 		), gone AS (
-			DELETE FROM {session} WHERE ctid = ANY (ARRAY (SELECT tid FROM part WHERE over <= $3 LIMIT $4)) AND ` + over + ` <= $3 RETURNING 1
+			DELETE FROM {session} WHERE ctid = ANY ((SELECT old[:$4] FROM part)::tid[]) AND ` + over + ` <= $3 RETURNING 1
 		)
-		SELECT (SELECT count(*) FROM gone), (SELECT tid FROM part WHERE over <= $3 OFFSET $4 LIMIT 1),
-			(SELECT min(over) FROM part WHERE over > $3)`, []uint32{typeTID, typeTID, typeTimestamp, typeInt8}},
+		SELECT (SELECT count(*) FROM gone), old[$4 + 1], next FROM part`, []uint32{typeTID, typeTID, typeTimestamp, typeInt4}},
 	sweepDone: {`UPDATE {meta} SET swept = $1, due = $2, took = $3, sweeps = '-infinity' WHERE sweeper = $4`,
 		[]uint32{typeTimestamp, typeTimestamp, typeFloat8, typeInt8}},
 

@@ -85,6 +85,12 @@ func (a *args) short(n int16) {
 	a.values = append(a.values, slot[:2])
 }
 
+func (a *args) int4(n int) {
+	slot := &a.slots[len(a.values)]
+	binary.BigEndian.PutUint32(slot[:], uint32(max(min(n, math.MaxInt32-1), 0)))
+	a.values = append(a.values, slot[:4])
+}
+
 func (a *args) bool(is bool) {
 	slot := &a.slots[len(a.values)]
 	slot[0] = 0

@@ -100,7 +100,7 @@ func BenchmarkScale(b *testing.B) {
 		must(b, err)
 		idle := during(large, n-1, 4, time.Millisecond, 5*time.Second)
 		raw, ours := 0.0, 0.0
-		var worst float64
+		var all []time.Duration // beside Prune
 		const parts = 6
 		c := must2(connect(background, large.hosts[0].cfg))
 		defer c.quit()
@@ -110,9 +110,9 @@ func BenchmarkScale(b *testing.B) {
 			start := time.Now()
 			removed := 0
 			if part%2 == 0 {
-				for page := from; page < to; page += sweepPages {
+				for page := from; page < to; page += 500 {
 					tag := c.pg.ExecParams(background, large.names.in(fmt.Sprintf("DELETE FROM {session} WHERE ctid = ANY (ARRAY (SELECT ctid FROM {session} WHERE ctid >= '(%d,0)' AND ctid < '(%d,0)' AND %s <= now() - interval '1 day'))",
-						page, min(page+sweepPages, to), over)), nil, nil, nil, nil).Read()
+						page, min(page+500, to), over)), nil, nil, nil, nil).Read()
 					must(b, tag.Err)
 					removed += int(tag.CommandTag.RowsAffected())
 				}
@@ -131,10 +131,11 @@ func BenchmarkScale(b *testing.B) {
 			b.Logf("part %d: %d removed in %v, %.0f a second; lookups beside it p50 %v p99 %v (idle %v and %v)", part, removed, took.Round(time.Millisecond),
 				float64(removed)/took.Seconds(), at(beside, .5), at(beside, .99), at(idle, .5), at(idle, .99))
 			if part%2 == 1 {
-				worst = max(worst, float64(at(beside, .99))/float64(at(idle, .99)))
+				all = append(all, beside...)
 			}
 		}
 		b.ReportMetric(ours/raw, "prune/raw")
-		b.ReportMetric(worst, "p99/idle")
+		slices.Sort(all)
+		b.ReportMetric(float64(at(all, .99))/float64(at(idle, .99)), "p99/idle")
 	}
 }

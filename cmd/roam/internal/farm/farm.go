@@ -22,6 +22,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -34,6 +35,7 @@ import (
 
 	"github.com/roam-web/roam/cmd/roam/internal/balancer"
 	"github.com/roam-web/roam/graceful"
+	"github.com/roam-web/roam/sealed"
 )
 
 // Errors that callers tell apart. All others explain themselves.
@@ -50,6 +52,7 @@ type Options struct {
 	Store   string // store URL for the sessions; "" means sqlite in Dir; ignored with Local
 	Local   bool   // each server keeps its sessions in its own memory: the design that loses them
 	Policy  string // "round-robin", the default, or "sticky-cookie"
+	Seal    string // SealOn, the default, SealAllow or SealOff; always off without a database
 	Listen  string // address of the balancer; "" means 127.0.0.1:0, a free port
 
 	// Exe and Args start the program of a web server, which calls [Serve].
@@ -74,6 +77,19 @@ type Options struct {
 const (
 	EnvStore  = "ROAM_STORE"  // the store URL, MemoryStore if sessions are local
 	EnvOrders = "ROAM_ORDERS" // the database file of the shop's orders
+	EnvKeys   = "ROAM_KEYS"   // the key file of the sealed marks, "" if marks are plain
+	EnvSeal   = "ROAM_SEAL"   // what Options.Seal says
+)
+
+// Whether the marks of sessions are sealed. The key file is made in the farm's
+// folder when it is first needed. That a farm does so by itself is for one
+// operator on one machine: servers on several machines need the same file, so
+// somebody has to hand it out, and a server that made its own would let nobody
+// in whom another one has logged in.
+const (
+	SealOn    = "on"    // sessions with a plain mark are not let in
+	SealAllow = "allow" // they are: for the time after it was switched on
+	SealOff   = "off"
 )
 
 // MemoryStore is the store URL of sessions in each server's own memory.
@@ -203,6 +219,16 @@ func (o *Options) resolve() error {
 	if o.Store == "" {
 		o.Store = DefaultStore(o.Dir)
 	}
+	switch o.Seal {
+	case "":
+		o.Seal = SealOn
+	case SealOn, SealAllow, SealOff:
+	default:
+		return fmt.Errorf("farm: Options.Seal is %q: want %s, %s or %s", o.Seal, SealOn, SealAllow, SealOff)
+	}
+	if o.Store == MemoryStore { // a sealed mark would speak for a session that only another server has
+		o.Seal = SealOff
+	}
 	if o.Exe == "" {
 		if o.Exe, err = os.Executable(); err != nil {
 			return err
@@ -249,9 +275,18 @@ func (f *Farm) settle() error {
 		return err
 	}
 	f.later(unlock)
-	f.authority, err = openAuthority(dir)
-	return err
+	if f.authority, err = openAuthority(dir); err != nil || f.opts.Seal == SealOff {
+		return err
+	}
+	if _, err := os.Lstat(KeyFile(dir)); errors.Is(err, fs.ErrNotExist) {
+		_, err := sealed.Create(KeyFile(dir))
+		return err
+	}
+	return nil // the servers judge it
 }
+
+// KeyFile returns the key file of a farm in dir.
+func KeyFile(dir string) string { return filepath.Join(dir, "keys.json") }
 
 // later has Close call fn, after what was started later has been stopped.
 func (f *Farm) later(fn func()) { f.closers = append(f.closers, fn) }
@@ -320,6 +355,7 @@ type Info struct {
 	RootCert string   `json:"root_cert"` // the file of the authority's certificate
 	Store    string   `json:"store"`     // its URL, without a password
 	Policy   string   `json:"policy"`
+	Seal     string   `json:"seal"` // whether marks are sealed: on, allow or off
 	Servers  []Server `json:"servers"`
 }
 
@@ -327,7 +363,7 @@ type Info struct {
 func (f *Farm) Info() Info {
 	return Info{
 		URL: f.url, PID: os.Getpid(), Dir: f.opts.Dir, RootCert: f.authority.certFile,
-		Store: Redact(f.opts.Store), Policy: f.opts.Policy, Servers: f.Status(),
+		Store: Redact(f.opts.Store), Policy: f.opts.Policy, Seal: f.opts.Seal, Servers: f.Status(),
 	}
 }
 

@@ -270,6 +270,8 @@ func (f *Farm) spawn(s *server) (*process, error) {
 	cmd.Env = append(os.Environ(),
 		EnvStore+"="+f.opts.Store,
 		EnvOrders+"="+filepath.Join(f.opts.Dir, "data", "orders.db"),
+		EnvKeys+"="+f.keys(),
+		EnvSeal+"="+f.opts.Seal,
 	)
 	if f.opts.Env != nil {
 		cmd.Env = append(cmd.Env, f.opts.Env(s.name)...) // the last of a name counts
@@ -300,6 +302,14 @@ func (f *Farm) spawn(s *server) (*process, error) {
 	go p.listen(heard)
 	go f.bury(s, p)
 	return p, nil
+}
+
+// keys is the key file of the servers, "" if they have none.
+func (f *Farm) keys() string {
+	if f.opts.Seal == SealOff {
+		return ""
+	}
+	return KeyFile(f.opts.Dir)
 }
 
 // listen opens the server's address again, or a free one the first time. If

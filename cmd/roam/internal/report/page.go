@@ -25,21 +25,23 @@ func (r *Report) HTML(w io.Writer) error {
 // A page is what the template gets.
 type page struct {
 	*Report
-	Good      bool // roam took part and lost nothing
-	Bad       bool // roam took part and lost something
-	Headline  string
-	Words     []string
-	Cards     []card
-	Rows      []row // of charts, one for each scenario
-	Servers   []string
-	Columns   []column
-	Table     []tableRow
-	Away      []column // what the outages of the store are told in, none without one
-	AwayTable []tableRow
-	Date      string
-	Seconds   int
-	ScaleUp   int // requests per second at the top of the charts
-	ScaleDown int // losses in a tenth of a second at their bottom
+	Good        bool // roam took part and lost nothing
+	Bad         bool // roam took part and lost something
+	Headline    string
+	Words       []string
+	Cards       []card
+	Rows        []row // of charts, one for each scenario
+	Servers     []string
+	Columns     []column
+	Table       []tableRow
+	Away        []column // what the outages of the store are told in, none without one
+	AwayTable   []tableRow
+	Memory      []column // likewise, of the runs that look at what servers remember
+	MemoryTable []tableRow
+	Date        string
+	Seconds     int
+	ScaleUp     int // requests per second at the top of the charts
+	ScaleDown   int // losses in a tenth of a second at their bottom
 }
 
 type card struct {
@@ -121,6 +123,12 @@ func (r *Report) page() page {
 	for _, run := range r.away() {
 		p.Away = outageColumns
 		p.AwayTable = append(p.AwayTable, tableRow{Design: run.Design, Scenario: run.Scenario, First: run.Design != last, Cells: cells(outageColumns, run)})
+		last = run.Design
+	}
+	last = ""
+	for _, run := range r.remembered() {
+		p.Memory = memoryColumns
+		p.MemoryTable = append(p.MemoryTable, tableRow{Design: run.Design, Scenario: run.Scenario, First: run.Design != last, Cells: cells(memoryColumns, run)})
 		last = run.Design
 	}
 	return p

@@ -57,7 +57,23 @@ type Run struct {
 	// there was none.
 	Strain *Strain `json:"strain,omitempty"`
 
+	// Heard and Unheard are how soon each server knew of the end of sessions,
+	// while all of them heard of it and while one was cut off; nil if nobody
+	// looked.
+	Heard   *shoppers.Endings `json:"ends_heard,omitempty"`
+	Unheard *shoppers.Endings `json:"ends_unheard,omitempty"`
+
+	// Queries is what all servers' start cost the store, nil if it was not, or
+	// could not be, measured.
+	Queries *Queries `json:"queries,omitempty"`
+
 	Outages []Outage `json:"-"`
+}
+
+// Queries are a store's transactions per second, at most.
+type Queries struct {
+	Before int `json:"before_per_s"`
+	Peak   int `json:"peak_per_s"` // while and after all servers started
 }
 
 // A Strain is what web servers say of themselves around an outage of their
@@ -105,6 +121,9 @@ func (r Run) Losses() []Loss {
 		{"acked_writes_lost", owed(r.AckedWritesLost)},
 		{"written_after_end", r.WrittenAfterEnd},
 		{"cart_items_twice", owed(r.CartItemsTwice)},
+		{"went_back", owed(r.WentBack)},
+		{"idle_carts_lost", r.HerdLost},
+		{"served_beyond_bound", r.beyond()},
 		{"wrong_user", r.WrongUser},
 		{"failed_get", r.FailedGet},
 		{"failed_post beyond in_flight_posts", max(0, r.FailedPost-r.InFlightPosts)},
@@ -136,6 +155,17 @@ const (
 // lossy says that acknowledged writes were put at risk on purpose.
 func (r Run) lossy() bool { return r.Trouble != nil && r.Trouble.Lossy }
 
+// beyond counts the servers that served a session for too long after its end,
+// or never said that it was over.
+func (r Run) beyond() (n int) {
+	for _, e := range []*shoppers.Endings{r.Heard, r.Unheard} {
+		if e != nil {
+			n += e.Beyond + e.Unseen
+		}
+	}
+	return n
+}
+
 func (r Run) late() bool {
 	return r.Trouble != nil && (r.Trouble.FirstSuccess < 0 || r.Trouble.FirstSuccess > returnLimit)
 }
@@ -160,14 +190,17 @@ func one(is bool) int {
 // said has the words for each loss: of one, of many, and, if it is often seen,
 // where there is little room.
 var said = map[string]struct{ one, many, short string }{
-	"logged_out":        {"1 logout that nobody asked for", "%s logouts that nobody asked for", "%s logged out"},
-	"cart_items_lost":   {"1 cart item gone", "%s cart items gone", "%s items lost"},
-	"acked_writes_lost": {"1 acknowledged write lost", "%s acknowledged writes lost", "%s writes lost"},
-	"served_after_end":  {"1 request served after the logout", "%s requests served after the logout", "%s served after logout"},
-	"written_after_end": {"1 change made after the logout", "%s changes made after the logout", "%s written after it"},
-	"cart_items_twice":  {"1 cart item too many", "%s cart items too many", ""},
-	"wrong_user":        {"1 page of somebody else", "%s pages of somebody else", ""},
-	"failed_get":        {"1 failed GET", "%s failed GETs", ""},
+	"logged_out":          {"1 logout that nobody asked for", "%s logouts that nobody asked for", "%s logged out"},
+	"cart_items_lost":     {"1 cart item gone", "%s cart items gone", "%s items lost"},
+	"acked_writes_lost":   {"1 acknowledged write lost", "%s acknowledged writes lost", "%s writes lost"},
+	"served_after_end":    {"1 request served after the logout", "%s requests served after the logout", "%s served after logout"},
+	"written_after_end":   {"1 change made after the logout", "%s changes made after the logout", "%s written after it"},
+	"cart_items_twice":    {"1 cart item too many", "%s cart items too many", ""},
+	"went_back":           {"1 answer older than the cookies proved", "%s answers older than the cookies proved", "%s went back"},
+	"idle_carts_lost":     {"1 idle cart gone", "%s idle carts gone", ""},
+	"served_beyond_bound": {"1 session served for too long after its end elsewhere", "%s sessions served for too long after their end elsewhere", ""},
+	"wrong_user":          {"1 page of somebody else", "%s pages of somebody else", ""},
+	"failed_get":          {"1 failed GET", "%s failed GETs", ""},
 	"failed_post beyond in_flight_posts": {"1 failed POST that could have been saved",
 		"%s failed POSTs that could have been saved", ""},
 	"public_failed":   {"1 public page not shown", "%s public pages not shown", ""},

@@ -153,6 +153,109 @@ var outageColumns = []column{
 	},
 }
 
+// memoryColumns are those of runs that look at what servers remember.
+var memoryColumns = []column{
+	{
+		head: [2]string{"carts", "checked"}, name: "carts checked",
+		says: "Answers that showed a cart and were held against the cookies that the request had brought.",
+		text: number(func(r Run) int { return r.Law3Checked }),
+	}, {
+		head: [2]string{"went", "back"}, name: "went back", loss: true,
+		says: "Those that were older than the cookies proved: the visitor went back in time.",
+		text: number(func(r Run) int { return r.WentBack }),
+		bad:  func(r Run) bool { return r.WentBack > 0 && !r.lossy() },
+	}, {
+		head: [2]string{"", "bursts"}, name: "bursts",
+		says: "Times that a shopper made 20 calls at once and its browser learned from the answers in random order.",
+		text: number(func(r Run) int { return r.Bursts }),
+	}, {
+		head: [2]string{"late", "answers"}, name: "late answers",
+		says: "Answers that the browser learned from after a logout or login that was asked for later.",
+		text: number(func(r Run) int { return r.LateAnswers }),
+	}, {
+		head: [2]string{"idle", "lost"}, name: "idle carts lost", loss: true,
+		says: "Of the visitors who did nothing but be there, how many came back to a cart that was not theirs or not whole.",
+		text: func(r Run) string {
+			if r.Herd == 0 {
+				return "-"
+			}
+			return fmt.Sprint(r.HerdLost)
+		},
+		bad: func(r Run) bool { return r.HerdLost > 0 },
+	}, {
+		head: [2]string{"trips/s", "was-max"}, name: "store trips per second, before and at most",
+		says: "Transactions of the database per second, by its own statistics: the most before all servers were started at once, and the most from then on. SQLite has no such statistics.",
+		text: func(r Run) string {
+			if r.Queries == nil {
+				return "-"
+			}
+			return fmt.Sprintf("%d-%d", r.Queries.Before, r.Queries.Peak)
+		},
+	}, {
+		head: [2]string{"ends seen", "p99 ms"}, name: "ends seen, p99 ms",
+		says: "Time from the end of a session on one server until each of the others said that it was over, while all of them heard of it; 99 of 100 were faster.",
+		text: func(r Run) string {
+			if r.Heard == nil {
+				return "-"
+			}
+			return fmt.Sprintf("%.0f", r.Heard.P99)
+		},
+	}, {
+		head: [2]string{"max", "ms"}, name: "ends seen, at most, ms",
+		says: "The longest of these.",
+		text: func(r Run) string {
+			if r.Heard == nil {
+				return "-"
+			}
+			return fmt.Sprintf("%.0f", r.Heard.Max)
+		},
+	}, {
+		head: [2]string{"served", "ms"}, name: "served after an end elsewhere, ms",
+		says: "How long after the end of a session another server was asked and served it all the same, at most. The bound is 5 s.",
+		text: func(r Run) string { return fmt.Sprintf("%.0f", r.longest()) },
+		loss: true,
+		bad:  func(r Run) bool { return r.beyond() > 0 },
+	}, {
+		head: [2]string{"cut off", "ms"}, name: "by the server cut off, ms",
+		says: "The same for the server that was cut off from the database.",
+		text: func(r Run) string {
+			if r.Unheard == nil {
+				return "-"
+			}
+			longest := 0.0
+			for _, ms := range r.Unheard.Longest {
+				longest = max(longest, ms)
+			}
+			return fmt.Sprintf("%.0f", longest)
+		},
+		loss: true,
+		bad:  func(r Run) bool { return r.Unheard != nil && r.Unheard.Beyond+r.Unheard.Unseen > 0 },
+	},
+}
+
+// longest is how long after an end elsewhere a session was served by a server
+// that heard of it, in milliseconds.
+func (r Run) longest() float64 {
+	longest := r.ServedLongest
+	if r.Heard != nil {
+		for _, ms := range r.Heard.Longest {
+			longest = max(longest, ms)
+		}
+	}
+	return longest
+}
+
+// remembered returns the runs that look at what servers remember, and those in
+// which one remembered wrongly.
+func (r *Report) remembered() (runs []Run) {
+	for _, run := range r.Runs {
+		if run.Bursts+run.Herd+run.WentBack > 0 || run.Heard != nil {
+			runs = append(runs, run)
+		}
+	}
+	return runs
+}
+
 // wrong says whether the number is a loss in this run.
 func (c column) wrong(r Run) bool {
 	switch {
@@ -179,7 +282,13 @@ func (r *Report) Table(w io.Writer, paint func(string) string) error {
 	}
 	if away := r.away(); len(away) > 0 {
 		fmt.Fprintln(w)
-		return table(w, outageColumns, away, paint, "")
+		if err := table(w, outageColumns, away, paint, ""); err != nil {
+			return err
+		}
+	}
+	if memory := r.remembered(); len(memory) > 0 {
+		fmt.Fprintln(w)
+		return table(w, memoryColumns, memory, paint, "")
 	}
 	return nil
 }

@@ -3,25 +3,41 @@ package shop
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/roam-web/roam"
 )
 
-// member returns the visit of somebody who is logged in.
-func (s *Shop) member(w http.ResponseWriter, r *http.Request) (roam.Session[Visit], error) {
-	visit, err := s.web.Get(w, r)
-	if err == nil && visit.User == "" {
-		err = errLoginFirst
-	}
-	return visit, err
-}
-
 func (s *Shop) account(w http.ResponseWriter, r *http.Request) error {
-	visit, err := s.member(w, r)
+	visit, err := s.certain(w, r)
+	if errors.Is(err, roam.ErrUnavailable) {
+		return s.greet(w, r, err)
+	}
 	if err != nil {
 		return err
 	}
-	return s.private(w, r, "account", visit, visit)
+	return s.private(w, r, "account", visit.User, visit)
+}
+
+// lately is how old the answer to "who is it" may be in an outage.
+const lately = 15 * time.Minute
+
+// greet is what is left of the account while the database does not answer: the
+// name. For a greeting it is no harm if the session was ended a moment ago on
+// another server, which nobody can know now; so this is the one page that asks
+// for what was known lately. It shows nothing else of the account, and it is a
+// 503, because what was asked for is not there. What this server knows to have
+// ended it does not greet.
+func (s *Shop) greet(w http.ResponseWriter, r *http.Request, outage error) error {
+	who, err := s.web.IdentifyStale(w, r, lately)
+	if errors.Is(err, roam.ErrEnded) {
+		return err
+	}
+	if err != nil || who.User == "" {
+		return outage
+	}
+	w.Header().Set("Retry-After", "1")
+	return s.show(w, r, http.StatusServiceUnavailable, page{Name: "greeting", Outcome: errBusy.Outcome, Body: who})
 }
 
 // A device is a place where the user is logged in.
@@ -31,7 +47,7 @@ type device struct {
 }
 
 func (s *Shop) devices(w http.ResponseWriter, r *http.Request) error {
-	visit, err := s.member(w, r)
+	visit, err := s.certain(w, r)
 	if err != nil {
 		return err
 	}
@@ -42,13 +58,15 @@ func (s *Shop) devices(w http.ResponseWriter, r *http.Request) error {
 		}
 		all = append(all, device{other, other.ID == visit.ID})
 	}
-	return s.private(w, r, "devices", visit, all)
+	return s.private(w, r, "devices", visit.User, all)
 }
 
 // logoutDevice ends one session, if it is the user's own. The other device
-// gets to know with its next request, on whichever server.
+// gets to know with its next request, on whichever server, or on its live page
+// by itself. Whoever has found this browser open must not lock its owner out of
+// all others, so it takes a password that was given a short while ago.
 func (s *Shop) logoutDevice(w http.ResponseWriter, r *http.Request) error {
-	visit, err := s.member(w, r)
+	visit, err := s.recent(w, r)
 	if err != nil {
 		return err
 	}
@@ -67,7 +85,7 @@ func (s *Shop) logoutDevice(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Shop) logoutOthers(w http.ResponseWriter, r *http.Request) error {
-	visit, err := s.member(w, r)
+	visit, err := s.recent(w, r)
 	if err != nil {
 		return err
 	}

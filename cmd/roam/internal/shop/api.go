@@ -7,19 +7,33 @@ import (
 	"github.com/roam-web/roam"
 )
 
-// The calls of this file answer in JSON. The page /live is public and knows
-// nobody; its small JavaScript calls these.
+// The calls of this file and of live.go answer in JSON. The page /live is public
+// and knows nobody; its small JavaScript calls these.
 
-// An answer says whose session it is and what is in the cart.
-type answer struct {
-	Server string         `json:"server"`
-	User   string         `json:"user"`  // "" for a guest
-	Ended  roam.Reason    `json:"ended"` // why the session is over, "" if it is not
-	Cart   map[string]int `json:"cart"`
-	Count  int            `json:"count"`
+// An identity says whose session it is.
+type identity struct {
+	Server string      `json:"server"`
+	User   string      `json:"user"`  // "" for a guest
+	Ended  roam.Reason `json:"ended"` // why the session is over, "" if it is not
 }
 
+// An answer says what is in the cart, too.
+type answer struct {
+	identity
+	Cart  map[string]int `json:"cart"`
+	Count int            `json:"count"`
+}
+
+// whoami asks no database; see member.go.
 func (s *Shop) whoami(w http.ResponseWriter, r *http.Request) error {
+	who, err := s.web.Identify(w, r)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, identity{Server: s.server, User: who.User})
+}
+
+func (s *Shop) apiCart(w http.ResponseWriter, r *http.Request) error {
 	visit, err := s.web.Get(w, r)
 	if err != nil {
 		return err
@@ -73,7 +87,7 @@ func (s *Shop) apiOrders(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Shop) answer(w http.ResponseWriter, visit roam.Session[Visit]) error {
-	a := answer{Server: s.server, User: visit.User, Cart: map[string]int{}, Count: visit.Data.Cart.Count()}
+	a := answer{identity{Server: s.server, User: visit.User}, map[string]int{}, visit.Data.Cart.Count()}
 	for _, l := range visit.Data.Cart.Lines {
 		a.Cart[l.Product] = l.Qty
 	}

@@ -5,14 +5,16 @@ import (
 	"strconv"
 )
 
-// cart looks and changes nothing: one trip to the store for those who have a
-// session, and none for those who have not.
+// cart looks and changes nothing. It costs no trip to the store for those who
+// have no session, and none while this server has the session in its memory at
+// least as new as the visitor has seen it, whichever server changed it: the mark
+// cookie tells. Else it costs one.
 func (s *Shop) cart(w http.ResponseWriter, r *http.Request) error {
 	visit, err := s.web.Get(w, r)
 	if err != nil {
 		return err
 	}
-	return s.private(w, r, "cart", visit, visit.Data.Cart)
+	return s.private(w, r, "cart", visit.User, visit.Data.Cart)
 }
 
 // addToCart starts a session if there is none yet. The function may run again

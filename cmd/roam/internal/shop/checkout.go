@@ -1,7 +1,6 @@
 package shop
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -18,10 +17,13 @@ import (
 //     second click or a try that was cut off, that one stands.
 //  3. Take out of the cart what that order has, if it is still the same cart.
 //
+// The first step asks for certainty: the orders' database knows nothing of
+// sessions, and would take an order from one that was ended a moment ago.
+//
 // What another tab adds meanwhile stays in the cart. Given up is the quantity
 // that another tab lowers between steps 1 and 3: the order came first.
 func (s *Shop) checkout(w http.ResponseWriter, r *http.Request) error {
-	visit, err := s.member(w, r)
+	visit, err := s.certain(w, r)
 	if err != nil {
 		return err
 	}
@@ -36,7 +38,7 @@ func (s *Shop) checkout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = s.settle(r.Context(), visit, order)
+	err = s.settle(w, r, order)
 	if errors.Is(err, roam.ErrUnavailable) { // the order stands, whatever the cart says
 		err = fmt.Errorf("%w: %w", errDoubt, err)
 	}
@@ -46,10 +48,11 @@ func (s *Shop) checkout(w http.ResponseWriter, r *http.Request) error {
 	return seeOther(w, r, "/orders/"+order.ID)
 }
 
-// settle is the third step. The token of a visit that was just read brings the
-// record along, so that this is one trip to the store if nothing has changed.
-func (s *Shop) settle(ctx context.Context, visit roam.Session[Visit], placed Order) error {
-	_, err := s.sessions.Update(ctx, visit.Token, func(v *Visit) error {
+// settle is the third step. It goes through web, which tells the browser of the
+// new version by its mark: else another server, whose memory has the cart from
+// before, would show it once more.
+func (s *Shop) settle(w http.ResponseWriter, r *http.Request, placed Order) error {
+	_, err := s.web.Update(w, r, func(v *Visit) error {
 		v.Cart.Take(placed)
 		return nil
 	})
@@ -70,7 +73,7 @@ func (s *Shop) history(w http.ResponseWriter, r *http.Request) (roam.Session[Vis
 	}
 	for _, o := range all {
 		if o.ID == visit.Data.Cart.ID {
-			return visit, all, s.settle(r.Context(), visit, o)
+			return visit, all, s.settle(w, r, o)
 		}
 	}
 	return visit, all, nil
@@ -81,19 +84,19 @@ func (s *Shop) listOrders(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.private(w, r, "orders", visit, all)
+	return s.private(w, r, "orders", visit.User, all)
 }
 
 // order shows one order to the user who placed it. To all others there is no
-// such order.
+// such order. It needs to know who that is, and nothing of the session.
 func (s *Shop) order(w http.ResponseWriter, r *http.Request) error {
-	visit, err := s.member(w, r)
+	who, err := s.named(w, r)
 	if err != nil {
 		return err
 	}
-	order, err := s.orders.find(r.Context(), visit.User, r.PathValue("id"))
+	order, err := s.orders.find(r.Context(), who.User, r.PathValue("id"))
 	if err != nil {
 		return err
 	}
-	return s.private(w, r, "order", visit, order)
+	return s.private(w, r, "order", who.User, order)
 }

@@ -33,6 +33,7 @@ var (
 	errNoOrder    = &refusal{Status: http.StatusNotFound, Title: "No such order", Text: "You have no order with this number."}
 	errNoDevice   = &refusal{Status: http.StatusNotFound, Title: "No such device", Text: "You are not logged in there any more."}
 	errLoginFirst = &refusal{Status: http.StatusUnauthorized, Title: "Log in first", Text: "This needs a login."}
+	errLoginAgain = &refusal{Status: http.StatusUnauthorized, Title: "Log in once more", Text: "This needs a login that is not long ago."}
 
 	errRequest = &refusal{Status: http.StatusBadRequest, Title: "We cannot tell who you are", Text: "This request cannot carry a session: it came without encryption, or with two session cookies. Deleting this site's cookies helps."}
 	errBusy    = &refusal{Status: http.StatusServiceUnavailable, Title: "One moment, please", Text: "Our database does not answer. That logs nobody out and empties no cart; please try again.", Outcome: "none"}
@@ -89,6 +90,8 @@ func (s *Shop) fail(w http.ResponseWriter, r *http.Request, err error) {
 		err = writeJSON(w, why.Status, problem)
 	case why == errLoginFirst:
 		err = seeOther(w, r, "/login?"+url.Values{"next": {wanted(r, "/cart")}}.Encode())
+	case why == errLoginAgain: // and then to the page whose form was sent: the visitor decides anew
+		err = seeOther(w, r, "/login?"+url.Values{"again": {"yes"}, "next": {wanted(r, "/devices")}}.Encode())
 	default:
 		w.Header().Set("Cache-Control", "no-store")
 		err = s.show(w, r, why.Status, page{Name: "problem", Outcome: why.Outcome, Body: why})
@@ -119,7 +122,7 @@ func (s *Shop) ended(w http.ResponseWriter, r *http.Request, ended *roam.EndedEr
 	}
 	var err error
 	if forScript(r) {
-		err = writeJSON(w, status, answer{Server: s.server, Ended: ended.Reason, Cart: map[string]int{}})
+		err = writeJSON(w, status, answer{identity{Server: s.server, Ended: ended.Reason}, map[string]int{}, 0})
 	} else {
 		s.web.Forget(w, ended)
 		err = s.show(w, r, status, page{Name: "ended", Asked: true, Ended: ended.Reason, Body: wanted(r, "/cart")})

@@ -24,6 +24,7 @@ import (
 
 	"github.com/roam-web/roam"
 	"github.com/roam-web/roam/cmd/roam/internal/shop"
+	"github.com/roam-web/roam/sealed"
 )
 
 const sessionCookie = "__Host-roam"
@@ -36,15 +37,44 @@ type farm struct {
 	servers []*httptest.Server
 }
 
-func newFarm(t *testing.T, servers int) *farm {
+func newFarm(t *testing.T, servers int) *farm { return newFarmOf(t, servers, shop.Config{}) }
+
+// newNearFarm is a farm as "roam up" runs it: with sealed marks, a near cache on
+// each server, and the background work that both need.
+func newNearFarm(t *testing.T, servers int) *farm {
+	t.Helper()
+	keys, err := sealed.New(t.Context(), sealed.ProviderFunc(func(context.Context) ([]sealed.Key, error) {
+		return []sealed.Key{key}, nil
+	}), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newFarmOf(t, servers, shop.Config{NearCache: true, Sealer: keys.Sealer("__Host-roam-mark", "test", "mark")})
+}
+
+var key = sealed.NewKey(time.Now().Add(-time.Hour))
+
+func newFarmOf(t *testing.T, servers int, cfg shop.Config) *farm {
 	t.Helper()
 	f := &farm{store: &store{Store: roam.NewMemStore()}}
 	orders := filepath.Join(t.TempDir(), "orders & more?.db")
 	logger := slog.New(slog.NewTextHandler(&f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	for i := range servers {
-		s, err := shop.New(shop.Config{Server: "web" + strconv.Itoa(i+1), Sessions: f.store, Orders: orders, Logger: logger})
+		cfg.Server, cfg.Sessions, cfg.Orders, cfg.Logger = "web"+strconv.Itoa(i+1), f.store, orders, logger
+		s, err := shop.New(cfg)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if cfg.NearCache {
+			ctx, stop := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() { done <- s.Run(ctx) }()
+			t.Cleanup(func() {
+				stop()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
 		}
 		server := httptest.NewTLSServer(s.Handler())
 		f.servers = append(f.servers, server)
@@ -63,6 +93,8 @@ func newFarm(t *testing.T, servers int) *farm {
 type store struct {
 	roam.Store
 	calls        atomic.Int64
+	loads        atomic.Int64
+	old          atomic.Pointer[time.Time] // logins from before look an hour older
 	down         atomic.Bool
 	beforeUpdate atomic.Pointer[func() error] // runs once
 }
@@ -81,7 +113,12 @@ func (s *store) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Reco
 	if err := s.call(); err != nil {
 		return roam.Record{}, err
 	}
-	return s.Store.Load(ctx, id, want)
+	s.loads.Add(1)
+	rec, err := s.Store.Load(ctx, id, want)
+	if old := s.old.Load(); old != nil && !rec.LoggedIn.IsZero() && rec.LoggedIn.Before(*old) {
+		rec.LoggedIn = rec.LoggedIn.Add(-time.Hour)
+	}
+	return rec, err
 }
 
 func (s *store) Insert(ctx context.Context, rec roam.Record) (roam.Record, error) {
@@ -266,7 +303,7 @@ func (b *browser) cookie(name string) string {
 	return ""
 }
 
-// whoami is what the API says of the visitor.
+// whoami is what the API says of the visitor and the cart.
 type whoami struct {
 	Server, User, Ended string
 	Cart                map[string]int
@@ -275,9 +312,9 @@ type whoami struct {
 
 func (b *browser) whoami() (who whoami) {
 	b.t.Helper()
-	a := b.get("/api/whoami")
+	a := b.get("/api/cart")
 	if err := json.Unmarshal([]byte(a.body), &who); err != nil || a.status != http.StatusOK {
-		b.t.Fatalf("GET /api/whoami: status %d, %v: %s", a.status, err, a.body)
+		b.t.Fatalf("GET /api/cart: status %d, %v: %s", a.status, err, a.body)
 	}
 	return who
 }

@@ -242,7 +242,7 @@ func TestGermanIsComplete(t *testing.T) {
 	for _, p := range catalogue {
 		texts = append(texts, p.Name, p.Note, p.Story, p.Unit)
 	}
-	for _, e := range []*refusal{errNoPage, errMethod, errForeign, errNoProduct, errQty, errTooMany, errNoOrder, errNoDevice, errLoginFirst, errRequest, errBusy, errDoubt, errBroken} {
+	for _, e := range []*refusal{errNoPage, errMethod, errForeign, errNoProduct, errQty, errTooMany, errNoOrder, errNoDevice, errLoginFirst, errLoginAgain, errRequest, errBusy, errDoubt, errBroken} {
 		texts = append(texts, e.Title, e.Text)
 	}
 	for _, why := range []roam.Reason{roam.LoggedOut, roam.Revoked, roam.PasswordChanged, roam.OverLimit, roam.Replaced, roam.Idle, roam.Lifetime, roam.Rotated, roam.Missing, "?"} {

@@ -8,9 +8,11 @@
 //	public.go     pages that need no session, and so never call roam
 //	cart.go       Get to look, Update to change; a session starts by itself
 //	login.go      Login and Logout; the cart comes along
+//	member.go     Identify, Get, Fresh or RequireLogin: which page needs how much
 //	account.go    who you are, where else you are logged in, and ending that
 //	checkout.go   from the session into another database, exactly once
 //	api.go        the same for a page whose JavaScript alone needs a session
+//	live.go       Watch: telling a browser that its session has ended elsewhere
 //	fail.go       what each error of roam means to a visitor
 //	version.go    a second version, which shares its sessions with the first
 //
@@ -31,6 +33,7 @@ import (
 	"net/netip"
 
 	"github.com/roam-web/roam"
+	"github.com/roam-web/roam/nearcache"
 )
 
 // A Config says where a shop keeps what it knows. Server, Sessions and Orders
@@ -43,6 +46,16 @@ type Config struct {
 	// Sessions is where sessions live: a database that all servers share.
 	// With a MemStore each server knows only the sessions that it started.
 	Sessions roam.Store
+
+	// NearCache puts this server's memory in front of Sessions, so that
+	// looking at a cart that has not changed asks no database. It needs Run.
+	NearCache bool
+
+	// Sealer seals the mark, so that "who is it" asks no database either; see
+	// [roam.WebOptions]. nil means plain marks. AllowUnsealed lets sessions in
+	// that have one.
+	Sealer        roam.Sealer
+	AllowUnsealed bool
 
 	// Orders is the path of the orders database, an SQLite file that all
 	// servers on this machine share. It is made if it is missing.
@@ -59,6 +72,10 @@ type Config struct {
 	// version.go. 0 means 1.
 	Version int
 
+	// Stopping is closed when the server is to stop. Streams end then, and
+	// their browsers ask another server. nil means never.
+	Stopping <-chan struct{}
+
 	// Logger gets what an operator should know, never a secret. nil means no
 	// log.
 	Logger *slog.Logger
@@ -71,6 +88,7 @@ type Shop struct {
 	web      *roam.Web[Visit]
 	orders   *orders
 	accounts *accounts
+	stopping <-chan struct{}
 	log      *slog.Logger
 }
 
@@ -97,11 +115,23 @@ func New(cfg Config) (*Shop, error) {
 	default:
 		return nil, fmt.Errorf("shop: Config.Version is %d: want 1 or 2", cfg.Version)
 	}
-	sessions, err := roam.New[Visit](cfg.Sessions, &opts)
+	// A near cache is a store like any other: the manager does not know of it,
+	// and drives it all the same, by reading the log of ends through it in Run.
+	store := cfg.Sessions
+	if cfg.NearCache {
+		near, err := nearcache.New(store, nil)
+		if err != nil {
+			return nil, err
+		}
+		store = near
+	}
+	sessions, err := roam.New[Visit](store, &opts)
 	if err != nil {
 		return nil, err
 	}
-	web, err := roam.NewWeb(sessions, &roam.WebOptions{TrustedProxies: cfg.TrustedProxies})
+	web, err := roam.NewWeb(sessions, &roam.WebOptions{
+		TrustedProxies: cfg.TrustedProxies, Sealer: cfg.Sealer, AllowUnsealed: cfg.AllowUnsealed,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +139,7 @@ func New(cfg Config) (*Shop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Shop{cfg.Server, sessions, web, orders, newAccounts(), log}, nil
+	return &Shop{cfg.Server, sessions, web, orders, newAccounts(), cfg.Stopping, log}, nil
 }
 
 // Run does the background work of the sessions until ctx is done; see
@@ -161,6 +191,8 @@ func (s *Shop) routes() http.Handler {
 		"GET /orders/{id}": s.order,
 
 		"GET /api/whoami":    s.whoami,
+		"GET /api/cart":      s.apiCart,
+		"GET /api/live":      s.watch,
 		"GET /api/orders":    s.apiOrders,
 		"POST /api/cart/add": s.apiAdd,
 		"POST /api/cart/set": s.apiSet,

@@ -463,7 +463,7 @@ func TestAnOutageLogsNobodyOut(t *testing.T) {
 	token := b.cookie(sessionCookie)
 	f.store.down.Store(true)
 	for _, a := range []answer{
-		b.get("/cart"), b.get("/account"), b.get("/devices"), b.get("/orders"), b.get("/api/whoami"), b.get("/api/orders"),
+		b.get("/cart"), b.get("/account"), b.get("/devices"), b.get("/orders"), b.get("/api/whoami"), b.get("/api/cart"), b.get("/api/live"), b.get("/api/orders"),
 		b.post("/cart/add", "product", "oolong"), b.post("/api/cart/add", "product", "oolong"), b.post("/checkout"),
 		b.post("/login", "user", "ann", "password", shop.Password), b.post("/logout"),
 		b.post("/devices/logout", "id", id), b.post("/devices/logout-others"),
@@ -738,8 +738,14 @@ func TestEveryPageKeepsTheContract(t *testing.T) {
 	if err := json.Unmarshal([]byte(b.get("/api/whoami").body), &got); err != nil {
 		t.Fatal(err)
 	}
-	if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, []string{"cart", "count", "ended", "server", "user"}) {
+	if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, []string{"ended", "server", "user"}) {
 		t.Errorf("whoami has the fields %q", keys)
+	}
+	if err := json.Unmarshal([]byte(b.get("/api/cart").body), &got); err != nil {
+		t.Fatal(err)
+	}
+	if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, []string{"cart", "count", "ended", "server", "user"}) {
+		t.Errorf("the cart has the fields %q", keys)
 	}
 }
 

@@ -34,8 +34,8 @@ type page struct {
 
 // private shows a page that asked for the session. roam has seen to it that
 // no cache keeps it.
-func (s *Shop) private(w http.ResponseWriter, r *http.Request, name string, visit roam.Session[Visit], body any) error {
-	return s.show(w, r, http.StatusOK, page{Name: name, Body: body, Asked: true, User: visit.User})
+func (s *Shop) private(w http.ResponseWriter, r *http.Request, name, user string, body any) error {
+	return s.show(w, r, http.StatusOK, page{Name: name, Body: body, Asked: true, User: user})
 }
 
 // show renders the whole page before it sends the first byte, so that a

@@ -41,24 +41,46 @@ func (s *shopper) audit(ctx context.Context) bool {
 	}
 
 	s.mu.Lock()
+	s.catchUp(t.rng)
 	b := s.before()
+	// A page may be older than what the store has. Something more in the cart
+	// is answered with all that is in it.
+	r := get("/api/cart")
+	var e entry
+	if s.marked && s.hasSession() {
+		e = s.cart.send(s.c.opts.Products[0], 1)
+		r = post("/api/cart/add", "product", e.product, "qty", "1")
+		r.puts = &e
+	}
 	s.mu.Unlock()
-	a := t.ask(ctx, time.Now(), get("/api/whoami"))
+	a := t.ask(ctx, time.Now(), r)
+	p, err := a.page(r.path)
+	if r.puts != nil {
+		s.mu.Lock()
+		switch {
+		case a.failed() || err != nil:
+			s.cart.doubt(e)
+		case a.takes(r):
+			s.cart.confirm(e)
+		default:
+			s.cart.refuse(e)
+		}
+		s.mu.Unlock()
+	}
 	if a.failed() {
 		return false
 	}
-	p, err := a.page("/api/whoami")
 	if err != nil {
-		s.c.tally.wrong("GET /api/whoami: %v", err)
+		s.c.tally.wrong("%s %s: %v", r.method, r.path, err)
 		return false
 	}
 	forgotten := false // the site has, for a reason that is known
 	if s.excused {
 		s.mu.Lock()
-		s.compare(b.glance, p.cart)
+		s.compare(b.glance, a, p.cart)
 		s.mu.Unlock()
 	} else {
-		s.see(b, a.sent, p)
+		s.see(b, r.method == "GET", a, p)
 		forgotten = s.c.trouble.loses(s.since) && s.user == ""
 	}
 	lost := s.cart.lost(p.cart)

@@ -32,6 +32,10 @@ func (s *shopper) due(rng *rand.Rand, at time.Time) int {
 	adds := func(api bool) func(context.Context, *tab, time.Time) {
 		return func(ctx context.Context, t *tab, at time.Time) { t.add(ctx, at, api, nil) }
 	}
+	if s.c.opts.Parallel && rng.Float64() < burstChance {
+		give(func(ctx context.Context, t *tab, at time.Time) { t.burst(ctx, at) })
+		return burstCalls
+	}
 	switch x := rng.Float64(); {
 	case x < 0.05:
 		give(adds(true))
@@ -41,7 +45,7 @@ func (s *shopper) due(rng *rand.Rand, at time.Time) int {
 	case x < 0.09:
 		give(opens("/live"))
 		give(opens("/api/whoami"))
-		give(opens("/api/whoami"))
+		give(opens("/api/cart"))
 		give(adds(true))
 		return 4
 	}
@@ -75,8 +79,10 @@ func (t *tab) stroll(ctx context.Context, at time.Time) {
 			t.open(ctx, at, "/account")
 		case x < 0.75:
 			t.open(ctx, at, "/devices")
-		case x < 0.85:
+		case x < 0.80:
 			t.open(ctx, at, "/api/whoami")
+		case x < 0.85:
+			t.open(ctx, at, "/api/cart")
 		default:
 			t.add(ctx, at, t.rng.IntN(2) == 0, nil)
 		}
@@ -185,7 +191,7 @@ func (t *tab) judge(b before, r request, a answer) {
 		t.s.c.tally.wrong("%s %s: %v", r.method, r.path, err)
 		return
 	}
-	t.s.see(b, a.sent, p)
+	t.s.see(b, r.method == http.MethodGet, a, p)
 }
 
 // add puts something into the cart, with a form or with a small call. The
@@ -213,10 +219,10 @@ func (t *tab) add(ctx context.Context, at time.Time, api bool, hold *hold) {
 	if api {
 		r.path = "/api/cart/add"
 	}
-	r.hold = hold
+	r.hold, r.puts = hold, &e
 	a := t.ask(ctx, at, r)
 
-	taken := api && a.status == http.StatusOK || !api && a.leads() == "/cart"
+	taken := a.takes(r)
 	s.mu.Lock()
 	if starter {
 		s.starting = false
@@ -258,6 +264,8 @@ func (t *tab) login(ctx context.Context, at time.Time) {
 		s.unsure, s.excused = true, true
 	case a.leads() != "" && !a.turnedAway():
 		s.user, s.lost, s.unsure, s.parting, s.since = s.own, false, false, false, a.at
+		s.ended, s.remote = time.Time{}, false
+		s.catchUp(t.rng)
 		s.c.tally.note(func(r *Result, _ *Bucket) { r.Logins++ })
 		t.next = a.leads()
 	default:
@@ -289,7 +297,7 @@ func (t *tab) pay(ctx context.Context, at time.Time) {
 		s.c.tally.note(func(r *Result, _ *Bucket) { r.Orders++ })
 	case a.leads() == "/orders": // the cart was empty, it says; the next look at the cart will judge that
 	case a.turnedAway(), a.status == http.StatusConflict:
-		s.recognised("", a.sent)
+		s.recognised("", false, a.sent)
 	default:
 		s.c.tally.wrong("POST /checkout: status %d", a.status)
 	}
@@ -315,7 +323,7 @@ func (t *tab) receipts(ctx context.Context, at time.Time) {
 	switch {
 	case err != nil: // it has been counted, and is asked again
 	case as == "":
-		s.recognised("", sent)
+		s.recognised("", false, sent)
 	default:
 		s.file(orders)
 	}

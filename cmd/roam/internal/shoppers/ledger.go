@@ -36,10 +36,12 @@ type ledger struct {
 	missed  int   // items that were found missing in earlier lives of the cart
 	ordered count // in orders since the last logout
 	past    count // what was asked for before that
+
+	proofs map[string]proof // by the value of the cookie
 }
 
 func newLedger() *ledger {
-	return &ledger{least: count{}, most: count{}, acked: count{}, ordered: count{}}
+	return &ledger{least: count{}, most: count{}, acked: count{}, ordered: count{}, proofs: map[string]proof{}}
 }
 
 // An entry is one add, from when it was sent until it was answered.
@@ -78,11 +80,12 @@ func (l *ledger) doubt(entry) { l.pending-- }
 // A glance is what the ledger says when a request is sent whose answer will
 // show the cart.
 type glance struct {
-	page  int
-	least count
+	page    int
+	least   count
+	ordered count
 }
 
-func (l *ledger) glance() glance { return glance{l.page, maps.Clone(l.least)} }
+func (l *ledger) glance() glance { return glance{l.page, maps.Clone(l.least), maps.Clone(l.ordered)} }
 
 // compare holds what the site shows in the cart against what was known when it
 // was asked. It returns how many items are missing and how many too many there
@@ -93,9 +96,8 @@ func (l *ledger) compare(g glance, cart map[string]int) (missing, extra int) {
 		return 0, 0
 	}
 	for p := range keys(g.least, l.most, cart) {
-		seen := cart[p] + l.ordered[p]
-		missing += max(0, g.least[p]-seen)
-		extra += max(0, seen-l.most[p])
+		missing += max(0, g.least[p]-cart[p]-l.ordered[p])
+		extra += max(0, cart[p]+g.ordered[p]-l.most[p]) // the site need not know of later orders
 	}
 	if missing+extra > 0 {
 		l.settle(cart)
@@ -107,6 +109,7 @@ func (l *ledger) compare(g glance, cart map[string]int) (missing, extra int) {
 // not, so they are on the page before.
 func (l *ledger) settle(cart map[string]int) {
 	l.page++
+	clear(l.proofs)
 	for p := range keys(l.least, l.most, cart) {
 		seen := cart[p] + l.ordered[p]
 		l.least[p] = min(l.least[p], seen)
@@ -126,6 +129,7 @@ func (l *ledger) forgive(cart map[string]int) {
 func (l *ledger) clear() {
 	l.missed += l.short(l.least, nil)
 	l.page++
+	clear(l.proofs)
 	late := count{}
 	if l.pending > 0 { // which of them is not worth knowing
 		late = maps.Clone(l.most)

@@ -43,6 +43,7 @@ type answer struct {
 	body   []byte
 	sent   time.Time // when the first byte was, at the earliest
 	at     time.Time // when the last byte had arrived
+	proved glance    // what the cookies that were sent prove
 	last   bool      // the site closes the connection after this answer
 	err    error
 }

@@ -72,7 +72,8 @@ func parsePage(body []byte) (page, error) {
 	}
 }
 
-// parseState reads the answer of the small JSON calls.
+// parseState reads the answer of the small JSON calls, of which only some tell
+// the cart.
 func parseState(body []byte) (page, error) {
 	var s struct {
 		Server string
@@ -85,9 +86,6 @@ func parseState(body []byte) (page, error) {
 	}
 	if s.User == nil {
 		return page{}, fmt.Errorf("no user in %.80q", body)
-	}
-	if s.Cart == nil {
-		s.Cart = map[string]int{}
 	}
 	return page{server: s.Server, session: true, user: *s.User, ended: s.Ended, cart: s.Cart}, nil
 }

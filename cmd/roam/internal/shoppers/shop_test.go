@@ -38,6 +38,7 @@ func shopFarm(t *testing.T, store func() roam.Store) Options {
 		URL: site.URL, RootCAs: site.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs,
 		Servers: names, Rate: 200, Duration: 1500 * time.Millisecond,
 		Accounts: shop.Accounts()[:5], Password: shop.Password, Products: shop.Products(), Seed: 1,
+		Bound: 5 * time.Second,
 	}
 }
 

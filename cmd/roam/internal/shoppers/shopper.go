@@ -43,6 +43,13 @@ type shopper struct {
 	dirty    bool // a checkout has happened that has not been seen among the orders
 	orders   map[string]map[string]int
 	ordered  map[string]bool // acknowledged, and not yet seen among the orders
+
+	ended    time.Time // when the last end of a session was acknowledged
+	remote   bool      // another device has ended it, so this browser still has the key
+	marked   bool      // the site gives its visitors marks
+	bursting bool      // one tab makes many calls at once
+	crew     []*tab    // which make them
+	late     []arrival // what the browser will learn after the next login
 }
 
 // A tab does one thing after the other.
@@ -54,6 +61,9 @@ type tab struct {
 	rng  *rand.Rand
 	next string      // where a form's answer leads to
 	away atomic.Bool // at an errand of several steps; the shopper uses the other tabs meanwhile
+
+	defers  bool      // what the browser learns from this tab's answers waits in arrived
+	arrived []arrival // guarded by s.mu
 }
 
 func newShopper(c *crowd, user string, i, n int) *shopper {
@@ -75,6 +85,9 @@ func newShopper(c *crowd, user string, i, n int) *shopper {
 
 func (t *tab) run(ctx context.Context) {
 	defer t.line.close()
+	if t.n == 0 {
+		defer t.s.dismiss()
+	}
 	for {
 		j, ok := t.jobs.pop()
 		if !ok {
@@ -84,12 +97,20 @@ func (t *tab) run(ctx context.Context) {
 	}
 }
 
+// dismiss closes the connections of bursts, of which there are none any more.
+func (s *shopper) dismiss() {
+	for _, o := range s.crew {
+		o.line.close()
+	}
+}
+
 // A request is what a tab sends.
 type request struct {
 	method, path string
 	form         url.Values
 	key          []*http.Cookie // instead of the jar's, which then learns nothing from the answer
 	hold         *hold
+	puts         *entry // into the cart
 }
 
 // get is a request of a page.
@@ -113,21 +134,9 @@ func (r request) public() bool {
 // ask sends a request once and counts what comes of it.
 func (t *tab) ask(ctx context.Context, at time.Time, r request) answer {
 	s := t.s
-	var body *strings.Reader
-	if r.method == "POST" {
-		body = strings.NewReader(r.form.Encode())
-	} else {
-		body = strings.NewReader("")
-	}
-	req, err := http.NewRequest(r.method, "https://"+s.c.site.Host+r.path, body)
+	req, err := r.http(s.c.site)
 	if err != nil {
 		return answer{err: err, at: time.Now()}
-	}
-	req.Header.Set("User-Agent", agent)
-	if r.method == "POST" { // what a browser says of a form on the site itself
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		req.Header.Set("Origin", "https://"+s.c.site.Host)
-		req.Header.Set("Sec-Fetch-Site", "same-origin")
 	}
 	own := r.key == nil
 	if own {
@@ -136,15 +145,20 @@ func (t *tab) ask(ctx context.Context, at time.Time, r request) answer {
 	for _, c := range r.key {
 		req.AddCookie(c)
 	}
+	token, mark := sessionCookies(r.key)
+	s.mu.Lock()
+	newest := s.cart.glance()
+	proved := s.cart.proven(token, mark)
+	s.mu.Unlock()
 	sent := time.Now()
 	a := t.line.send(ctx, req, r.hold)
-	a.sent = sent
+	a.sent, a.proved = sent, proved
 	if r.hold != nil {
 		at = time.Time{} // it was the shopper that took its time
 	}
 	x := sighting{
 		method: r.method, path: r.path, public: r.public(), scheduled: at, answer: a,
-		excused: s.c.trouble.excuses(a.at),
+		excused: s.c.trouble.excuses(a.at), gone: s.c.trouble.nobody(sent, a.at),
 		cleared: a.clears() && (a.failed() || s.c.trouble.dark(sent, a.at)),
 	}
 	switch good, waiting := s.c.tally.exchanged(x); {
@@ -154,9 +168,47 @@ func (t *tab) ask(ctx context.Context, at time.Time, r request) answer {
 		s.c.trouble.missed(a.at)
 	}
 	if own && a.err == nil {
-		s.jar.SetCookies(s.c.site, a.cookies())
+		s.learn(r, a, token, newest)
+		if !t.puts(a) {
+			s.jar.SetCookies(s.c.site, a.cookies())
+		}
 	}
 	return a
+}
+
+// learn notes what the cookies in an answer prove.
+func (s *shopper) learn(r request, a answer, token string, newest glance) {
+	cookies := a.cookies()
+	if _, mark := sessionCookies(cookies); mark != "" {
+		s.mu.Lock()
+		s.marked = true
+		s.mu.Unlock()
+	} else if len(cookies) == 0 {
+		return
+	}
+	g := newest
+	if r.method == http.MethodGet {
+		g = a.proved
+	}
+	var taken *entry
+	var shown map[string]int
+	if r.puts != nil && a.takes(r) {
+		taken = r.puts
+		if p, err := a.page(r.path); err == nil && a.status == http.StatusOK {
+			shown = p.cart
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cart.learn(cookies, token, g, taken, shown)
+}
+
+// takes says that the site has put into the cart what it was asked to.
+func (a answer) takes(r request) bool {
+	if strings.HasPrefix(r.path, "/api/") {
+		return a.err == nil && a.status == http.StatusOK
+	}
+	return a.leads() == "/cart"
 }
 
 func (a answer) cookies() []*http.Cookie { return (&http.Response{Header: a.header}).Cookies() }
@@ -237,22 +289,29 @@ func (s *shopper) answered() {
 
 // see holds what a page says against what the shopper knew when it asked. A
 // page that was on its way while a session began or ended proves nothing.
-func (s *shopper) see(b before, sent time.Time, p page) {
+//
+// A change is made to the newest there is, and its answer shows that. A page
+// need only be as new as the cookies prove.
+func (s *shopper) see(b before, read bool, a answer, p page) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !p.session || b.moving || b.turn != s.turn {
 		return
 	}
-	s.recognised(p.user, sent)
-	if p.cart != nil && !b.dirty && !s.unsure {
-		s.compare(b.glance, p.cart)
+	if s.recognised(p.user, read, a.sent) && p.cart != nil && !b.dirty && !s.unsure {
+		g := b.glance
+		if read && s.marked {
+			g = a.proved
+		}
+		s.compare(g, a, p.cart)
 	}
 }
 
 // recognised judges whom the site took the shopper for, in the answer to what
-// was sent at that time. A login or logout of which nothing is known may still
+// was sent at that time, and reports whether the rest of the answer is worth a
+// look. A login or logout of which nothing is known may still
 // arrive at the store, until the trouble is over.
-func (s *shopper) recognised(as string, sent time.Time) {
+func (s *shopper) recognised(as string, read bool, sent time.Time) bool {
 	note := s.c.tally.note
 	switch {
 	case as != "" && as != s.own:
@@ -276,20 +335,43 @@ func (s *shopper) recognised(as string, sent time.Time) {
 	case s.lost: // found again: it was on another server all the time
 		s.user, s.lost = as, false
 		s.turn++
+	case read && s.remote && s.c.outlives(s.ended, sent):
+		return false
 	default:
-		s.intruded()
+		s.intruded("the browser that had logged out, asked %v after that,", sent.Sub(s.ended).Round(time.Millisecond))
 	}
+	return true
+}
+
+// outlives notes that a session was served although it had ended, and reports
+// whether the site may do that for so long.
+func (c *crowd) outlives(ended, sent time.Time) bool {
+	past := sent.Sub(ended)
+	if ended.IsZero() || past >= c.opts.Bound {
+		return false
+	}
+	c.tally.note(func(r *Result, _ *Bucket) {
+		r.ServedInBound++
+		r.ServedLongest = max(r.ServedLongest, round(float64(past)/float64(time.Millisecond), 1))
+	})
+	return true
 }
 
 // intruded notes that a session which should be over has been served.
-func (s *shopper) intruded() {
+func (s *shopper) intruded(who string, args ...any) {
 	s.cart.survived()
+	s.c.tally.strange(who+" was taken for "+s.own, args...)
 	s.c.tally.note(func(r *Result, b *Bucket) { r.ServedAfterEnd++; b.Intruders++ })
 }
 
-func (s *shopper) compare(g glance, cart map[string]int) {
+func (s *shopper) compare(g glance, a answer, cart map[string]int) {
 	excused := s.excused
+	back := s.cart.behind(a.proved, cart)
 	missing, extra := s.cart.compare(g, cart)
+	s.c.tally.note(func(r *Result, _ *Bucket) { r.Law3Checked++ })
+	if back > 0 && !excused {
+		s.c.tally.back(a, back)
+	}
 	if g.page == s.cart.page || missing > 0 {
 		s.excused = false
 	}

@@ -6,9 +6,13 @@
 // [Run] sends them to a site and returns a [Result]. Read on in this order:
 //
 //	ledger.go    what a shopper can know about its cart
+//	proof.go     and what of it the site must know, by the cookies it gets
 //	shopper.go   what a shopper knows about itself, and how it judges an answer
 //	errand.go    what shoppers do
 //	leave.go     logging out while other tabs are busy, and trying the old key
+//	burst.go     many calls at once, whose answers arrive in any order
+//	herd.go      many visitors who do nothing but be there
+//	witness.go   how soon the end of a session is known to each server
 //	audit.go     the account that is settled when everything is quiet
 //	schedule.go  who does when what: at a constant rate, whatever the site does
 //	trouble.go   what shoppers make of an outage that was announced
@@ -56,6 +60,16 @@ type Options struct {
 	// the same session are in flight.
 	Leave bool
 
+	// Parallel has shoppers make many small calls at once from three tabs, and
+	// learn from the answers in random order, from some only after they have
+	// logged out and in again.
+	Parallel bool
+
+	// Bound is how long a server may go on to show pages to a session that was
+	// ended elsewhere. 0 means not at all. It is no excuse for a change, nor for
+	// the browser that has logged out itself.
+	Bound time.Duration
+
 	// During is called beside the load when it begins. It is where servers are
 	// killed, and where the store is broken. The load goes on for Duration and
 	// until During has returned.
@@ -76,6 +90,7 @@ const (
 	busyReturns    = 5  // the same if people leave all the time
 	loginsAtOnce   = 2
 	cookieName     = "__Host-roam"
+	markName       = cookieName + "-mark"
 	afterDuring    = time.Minute // how long the load waits for During
 	agent          = "roam-shopper/1"
 	membersAtStart = 0.75 // the others begin as guests
@@ -154,7 +169,11 @@ func newCrowd(ctx context.Context, opts Options, site *url.URL) *crowd {
 	if opts.Leave {
 		c.returns.rate = busyReturns
 	}
-	each := max(tabs, (opts.Rate+ratePerTab*len(opts.Accounts)-1)/(ratePerTab*len(opts.Accounts)))
+	least := tabs
+	if opts.Parallel {
+		least = burstTabs
+	}
+	each := max(least, (opts.Rate+ratePerTab*len(opts.Accounts)-1)/(ratePerTab*len(opts.Accounts)))
 	for i, user := range opts.Accounts {
 		s := newShopper(c, user, i, each)
 		c.people = append(c.people, s)

@@ -14,6 +14,7 @@ func faults(r *Result) map[string]int {
 		"cart_items_lost": r.CartItemsLost, "acked_writes_lost": r.AckedWritesLost,
 		"served_after_end": r.ServedAfterEnd, "written_after_end": r.WrittenAfterEnd,
 		"cart_items_twice": r.CartItemsTwice, "wrong_user": r.WrongUser, "wrong_answers": r.WrongAnswers,
+		"went_back": r.WentBack, "herd_lost": r.HerdLost,
 		"unaudited": r.Unaudited, "cart_items_unsure": r.CartItemsUnsure,
 		"public_failed": r.PublicFailed, "cookies_cleared": r.CookiesCleared, "logouts_claimed": r.LogoutsClaimed,
 	}
@@ -142,6 +143,79 @@ func TestAStandstillIsSeenByAllWhoComeInIt(t *testing.T) {
 	}
 	if due := int(float64(opts.Rate) * (still * 3 / 4).Seconds()); slow < due/2 || due/2 <= tabs {
 		t.Errorf("%d requests were slow; %d were due in that time, and there are %d tabs", slow, due, tabs)
+	}
+}
+
+// A mark is kept by the browser that got it last, which may be an older one.
+func TestWhatTheCookiesDoNotProveIsNotAskedFor(t *testing.T) {
+	t.Parallel()
+	opts := (&stall{marks: true, obeys: 1}).start(t)
+	opts.Parallel, opts.Leave = true, true
+	r, err := Run(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := faults(r); len(got) > 0 {
+		t.Errorf("%v\n%q", got, r.Samples)
+	}
+	if r.Bursts == 0 || r.LateAnswers == 0 || r.Law3Checked == 0 {
+		t.Errorf("%d bursts, %d late answers, %d carts checked: want some of each", r.Bursts, r.LateAnswers, r.Law3Checked)
+	}
+}
+
+func TestTheFaultsOfParallelCallsAreSeen(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		site *stall
+		want string
+	}{
+		"an answer older than the mark":      {&stall{marks: true, goesBack: 3}, "went_back"},
+		"a late answer that deletes the key": {&stall{marks: true, logsOut: true}, "logged_out"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			opts := c.site.start(t)
+			opts.Parallel, opts.Leave = true, true
+			r, err := Run(t.Context(), opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := faults(r); got[c.want] == 0 {
+				t.Errorf("%s is 0 of %d carts; got %v; back %d", c.want, r.Law3Checked, got, c.site.n["back"])
+			}
+		})
+	}
+}
+
+func TestIdleVisitorsAreMissed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		site *stall
+		lost bool
+	}{"kept": {&stall{marks: true}, false}, "forgotten": {&stall{marks: true}, true}} {
+		opts := c.site.start(t)
+		opts.During = func(ctx context.Context, stage *Stage) error {
+			herd, err := stage.Gather(ctx, 50)
+			if err != nil {
+				return err
+			}
+			if c.lost {
+				c.site.mu.Lock()
+				for _, key := range herd.keys[:7] {
+					token, _ := sessionCookies(key)
+					delete(c.site.sessions, token)
+				}
+				c.site.mu.Unlock()
+			}
+			return herd.Count(ctx)
+		}
+		r, err := Run(t.Context(), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := map[bool]int{true: 7}[c.lost]; r.HerdLost != want || r.Herd != 50 {
+			t.Errorf("%s: %d of %d lost, want %d of 50", name, r.HerdLost, r.Herd, want)
+		}
 	}
 }
 

@@ -4,8 +4,10 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +31,11 @@ type stall struct {
 	changeOrder int  // every nth look at the orders shows one item less
 	stranger    int  // every nth page with a session greets somebody else
 
+	marks    bool // each change is answered with a mark of how new it is
+	goesBack int  // every nth look ignores the mark and shows the cart as it was before the last change
+	obeys    int  // every nth look that brings an older mark shows the cart as old as that
+	logsOut  bool // a call that comes too late deletes the cookie, which may be a newer one by then
+
 	// In an outage of the store all that needs a session is answered with 503.
 	// These are the faults that a site can have then.
 	dark      bool
@@ -50,6 +57,7 @@ type visit struct {
 	user  string
 	cart  map[string]int
 	ended string
+	past  []map[string]int // the cart after each change, if there are marks
 }
 
 func (s *stall) nth(what string, every int) bool {
@@ -105,6 +113,13 @@ func (s *stall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		v = s.sessions[key]
 	}
 
+	mark := func(v *visit) {
+		if s.marks {
+			v.past = append(v.past, maps.Clone(v.cart))
+			http.SetCookie(w, &http.Cookie{Name: markName, Value: fmt.Sprintf("%s.%d", key, len(v.past)), Path: "/", Secure: true, HttpOnly: true})
+		}
+	}
+
 	begin := func(user string) *visit {
 		next := &visit{user: user, cart: map[string]int{}}
 		if v != nil && v.ended == "" {
@@ -113,6 +128,7 @@ func (s *stall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		key = rand.Text()
 		s.sessions[key] = next
+		mark(next)
 		http.SetCookie(w, &http.Cookie{Name: cookieName, Value: key, Path: "/", Secure: true, HttpOnly: true})
 		return next
 	}
@@ -127,6 +143,7 @@ func (s *stall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	api := strings.HasPrefix(r.URL.Path, "/api/")
 	var user, ended string
 	cart := map[string]int{}
+	var shown map[string]int
 	look := func() {
 		user, ended, cart = "", "", map[string]int{}
 		if v != nil {
@@ -135,12 +152,31 @@ func (s *stall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				v = nil
 				return
 			}
+			if s.marks && r.Method == "GET" {
+				cart := v.cart
+				if n := len(v.past); n > 1 && s.nth("back", s.goesBack) {
+					cart = v.past[n-2]
+				}
+				if c, err := r.Cookie(markName); err == nil && s.nth("obeys", s.obeys) {
+					of, version, _ := strings.Cut(c.Value, ".")
+					if n, _ := strconv.Atoi(version); of == key && n > 0 && n <= len(v.past) {
+						cart = v.past[n-1]
+					}
+				}
+				user, ended = v.user, v.ended
+				if ended == "" {
+					shown = cart
+				}
+			}
 			if s.nth("carts", s.forgetCarts) {
 				v.cart = map[string]int{}
 			}
 			user, ended, cart = v.user, v.ended, v.cart
 			if ended != "" {
 				user, cart = "", map[string]int{}
+			}
+			if shown != nil && ended == "" {
+				cart = shown
 			}
 			if user != "" && s.nth("stranger", s.stranger) {
 				user = "mallory"
@@ -212,6 +248,9 @@ func (s *stall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if v != nil && v.ended != "" {
 			look()
 			if api {
+				if s.logsOut {
+					http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1, Secure: true, HttpOnly: true})
+				}
 				answers(http.StatusConflict)
 			} else {
 				private("ended", "", http.StatusConflict)
@@ -239,6 +278,7 @@ func (s *stall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if s.upsert {
 			s.sessions[key] = v
 		}
+		mark(v)
 		if s.nth("post", s.dropPosts) {
 			panic(http.ErrAbortHandler)
 		}
@@ -248,7 +288,7 @@ func (s *stall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		} else {
 			leads("/cart")
 		}
-	case path == "/api/whoami":
+	case path == "/api/whoami", path == "/api/cart":
 		look()
 		answers(http.StatusOK)
 	case path == "/cart":
@@ -278,6 +318,7 @@ func (s *stall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case path == "/checkout":
 			o := order{ID: rand.Text(), Lines: v.cart}
 			v.cart = map[string]int{}
+			mark(v)
 			if !s.nth("order", s.loseOrders) {
 				s.orders[user] = append(s.orders[user], o)
 			}

@@ -36,6 +36,23 @@ type Result struct {
 	// that user's name all the same.
 	WrittenAfterEnd int `json:"written_after_end"`
 
+	// WentBack counts answers that were older than the cookies of their own
+	// requests proved, Law3Checked how many carts were held against these.
+	WentBack    int `json:"went_back"`
+	Law3Checked int `json:"law3_checked"`
+
+	// ServedInBound counts pages shown to a session that had been ended
+	// elsewhere, for no longer than Options.Bound; ServedLongest says how long
+	// after the end the last of their requests was sent.
+	ServedInBound int     `json:"served_in_bound"`
+	ServedLongest float64 `json:"served_longest_ms"`
+
+	Herd     int `json:"herd,omitempty"` // idle visitors that were looked after; see Stage.Gather
+	HerdLost int `json:"herd_lost"`      // whose cart was not what it had been
+
+	Bursts      int `json:"bursts,omitempty"`       // of many calls at once
+	LateAnswers int `json:"late_answers,omitempty"` // that the browser learned from after a login or logout that came later
+
 	CartItemsTwice int `json:"cart_items_twice"` // more in a cart than was ever put there
 	WrongUser      int `json:"wrong_user"`       // taken for somebody else
 	WrongAnswers   int `json:"wrong_answers"`    // neither what was asked for nor a failure
@@ -137,6 +154,7 @@ type sighting struct {
 	public       bool
 	scheduled    time.Time // zero if the latency says nothing, because the shopper held it back
 	excused      bool      // in an announced outage of the store
+	gone         bool      // no server was up for some of the time
 	cleared      bool      // the answer deletes the cookie, and could not know that it may
 	answer
 }
@@ -154,6 +172,7 @@ func (t *tally) exchanged(x sighting) (good, waiting bool) {
 	}
 	// One without the name of a server is from a balancer that has none left.
 	waiting = x.excused && !x.public && a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") != "" && server != ""
+	waiting = waiting || x.gone && failed
 	good = !failed && !x.public
 	switch {
 	case waiting && x.method == http.MethodGet:
@@ -172,7 +191,7 @@ func (t *tally) exchanged(x sighting) (good, waiting bool) {
 			t.sample("%s %s: %d %.100q", x.method, x.path, a.status, a.body)
 		}
 	}
-	if x.public && a.status != http.StatusOK {
+	if x.public && a.status != http.StatusOK && !waiting {
 		t.r.PublicFailed++
 	}
 	if x.cleared {
@@ -230,6 +249,21 @@ func (t *tally) noteTrouble(change func(r *Trouble)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	change(&t.trouble)
+}
+
+// back notes an answer that was older than the cookies proved.
+func (t *tally) back(a answer, missing int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.r.WentBack++
+	t.sample("%s answered without %d items that the cookies of the request proved to be there", a.header.Get("X-Server"), missing)
+}
+
+// strange keeps a sample of something that is counted elsewhere.
+func (t *tally) strange(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sample(format, args...)
 }
 
 func (t *tally) wrong(format string, args ...any) {

@@ -23,6 +23,10 @@ type Outage struct {
 	// Server is the one web server that does not reach the store. "" is all.
 	Server string
 
+	// All says that it is the web servers that are gone, all of them: there is
+	// nobody to answer.
+	All bool
+
 	// Reads says that the store still answers reads.
 	Reads bool
 
@@ -99,6 +103,14 @@ func (t *trouble) excuses(at time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return !t.from.IsZero() && at.After(t.from) && (t.to.IsZero() || at.Before(t.to.Add(excuse)))
+}
+
+// nobody reports whether there was a time without a server between when a
+// request was sent and when it was answered.
+func (t *trouble) nobody(sent, answered time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.All && answered.After(t.from) && (t.to.IsZero() || sent.Before(t.to))
 }
 
 // dark reports whether no server could reach the store from when a request was

@@ -113,7 +113,7 @@ func TestWhatWasAtRiskIsALossAndNoLogout(t *testing.T) {
 			acked = time.Now().Add(time.Millisecond)
 		}
 		s.user, s.since = "ann", acked
-		s.recognised("", time.Now())
+		s.recognised("", false, time.Now())
 		r := s.c.tally.result(&s.c.trouble)
 		if got, want := [2]int{r.LoggedOut, r.AckedWritesLost}, map[bool][2]int{true: {1, 0}, false: {0, 1}}[before]; got != want {
 			t.Errorf("logged in before the risk: %v: logged out, lost: got %v, want %v", before, got, want)
