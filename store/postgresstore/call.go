@@ -80,6 +80,7 @@ func (s *Store) run(ctx context.Context, deadline time.Time, pool *pool, c *conn
 	}
 	bind(&c.args)
 	sent, err = c.exec(ctx, deadline, q, &s.statements[q], row)
+	c.args.reset() // what the caller gave is not kept
 	switch {
 	case !c.pg.IsClosed() && !c.spoiled && !deposed(err):
 		pool.put(c)

@@ -112,6 +112,8 @@ func hint(err error, n names) string {
 		return ": the server has too many clients: lower Options.MaxConns, raise max_connections, or put a pooler such as PgBouncer in between"
 	case "53100":
 		return ": the server's disk is full: make room"
+	case "22021", "22P05":
+		return ": names must be UTF-8 without NUL, and the database's encoding UTF8"
 	case "25006", "55000":
 		return ": the server is a standby or was set to read only"
 	}

@@ -192,6 +192,7 @@ func TestGrantsAreSufficientAndNecessary(t *testing.T) {
 		t.Fatalf("with all grants: %v", err)
 	}
 	must(t, Init(background, url, opts)) // nothing to do
+	tells(t, Init(background, url, fresh(t)), "42501", "owner")
 	// Each single privilege is needed by something.
 	for _, g := range grants {
 		list, on, _ := strings.Cut(g, " ON ")

@@ -21,6 +21,9 @@ func pgbouncer(t *testing.T) *servers.PgBouncer {
 
 // Through a pooler in transaction mode, which knows no prepared statements.
 func TestLawThroughPgBouncer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("as long as the law itself")
+	}
 	b := pgbouncer(t)
 	storetest.Run(t, func(tb testing.TB) roam.Store { return openAt(tb, b.URL(), nil) })
 }

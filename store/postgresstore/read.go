@@ -3,7 +3,6 @@ package postgresstore
 import (
 	"bytes"
 	"context"
-	"errors"
 	"iter"
 	"math"
 
@@ -21,25 +20,26 @@ func (s *Store) Load(ctx context.Context, id roam.ID, want roam.Want) (rec roam.
 			return rec, nil
 		}
 	}
+	var found bool
 	_, err = s.call(ctx, k, q, func(a *args) { a.bytes(id[:]) }, func(p *primary, v [][]byte) error {
 		if err := p.sure(v[1]); err != nil {
 			return err
 		}
 		now := moment(v[0])
-		if v[2] == nil {
+		if found = v[2] != nil; found {
+			rec = scan(v[2:], now, p.epoch)
+		} else {
 			rec = roam.Record{Now: now, Epoch: p.epoch}
-			return roam.ErrNotFound
 		}
-		rec = scan(v[2:], now, p.epoch)
 		return nil
 	})
-	if err == nil {
-		return rec, nil
+	if err != nil {
+		return roam.Record{}, s.explain("load", err)
 	}
-	if errors.Is(err, roam.ErrNotFound) {
+	if !found {
 		return rec, roam.ErrNotFound
 	}
-	return roam.Record{}, s.explain("load", err)
+	return rec, nil
 }
 
 // page bounds how many records a statement of List and All reads, so that no

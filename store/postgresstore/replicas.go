@@ -2,7 +2,6 @@ package postgresstore
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/roam-web/roam"
@@ -55,16 +54,13 @@ func (s *Store) loadCopy(ctx context.Context, id roam.ID, want roam.Want) (rec r
 	}
 	now := clock.now()
 	_, err = s.run(ctx, deadline, pool, c, loadCopy, func(a *args) { a.bytes(id[:]) }, func(v [][]byte) error {
-		if v[2] == nil {
-			return roam.ErrNotFound
+		if v[2] != nil {
+			rec = scan(v[2:], now, uint64(number(v[1])))
 		}
-		rec = scan(v[2:], now, uint64(number(v[1])))
 		return nil
 	})
 	if err != nil {
-		if !errors.Is(err, roam.ErrNotFound) {
-			h.look()
-		}
+		h.look()
 		return rec, false
 	}
 	if rec.Epoch != p.epoch || rec.Epoch < want.Epoch || rec.Version < want.Version {

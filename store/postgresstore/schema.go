@@ -81,7 +81,11 @@ func Init(ctx context.Context, dsn string, opts *Options) error {
 		case err == nil:
 			return nil
 		case failed == nil || errors.Is(failed, errStandby):
-			failed = fmt.Errorf("postgresstore: init: %s: %w%s", h.name, err, s.hint(err))
+			what := s.hint(err)
+			if state(err) == "42501" {
+				what = fmt.Sprintf(": this role may not create tables in the schema %s: let the database's owner do it, or hand over what Schema returns and roam schema postgres prints", quote(s.names.schema))
+			}
+			failed = fmt.Errorf("postgresstore: init: %s: %w%s", h.name, err, what)
 		}
 	}
 	return failed

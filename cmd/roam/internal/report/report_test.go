@@ -250,3 +250,29 @@ func TestAPageOfOneRunRenders(t *testing.T) {
 		}
 	}
 }
+
+// What servers remember is a loss as soon as a visitor goes back in time, an
+// idle cart is gone, or a session is served beyond the bound.
+func TestWhatServersRememberWronglyIsALoss(t *testing.T) {
+	for name, change := range map[string]func(*Run){
+		"went_back":           func(r *Run) { r.WentBack = 1 },
+		"idle_carts_lost":     func(r *Run) { r.Herd, r.HerdLost = 10, 1 },
+		"served_beyond_bound": func(r *Run) { r.Unheard = &shoppers.Endings{Beyond: 1} },
+	} {
+		fine, run := Run{Design: Roam}, Run{Design: Roam}
+		fine.Herd, fine.Heard, fine.Bursts, fine.ServedInBound, fine.ServedLongest = 10, &shoppers.Endings{Max: 900}, 3, 4, 900
+		run.Heard = fine.Heard
+		change(&run)
+		if got := fine.Losses(); len(got) > 0 {
+			t.Errorf("nothing was lost, got %v", got)
+		}
+		got := run.Losses()
+		if len(got) != 1 || got[0].Name != name || got[0].words() == "" || strings.Contains(got[0].words(), name) {
+			t.Errorf("got %v, want 1 %s, in words", got, name)
+		}
+		var b bytes.Buffer
+		if err := (&Report{Runs: []Run{run}}).Table(&b, func(cell string) string { return "!" + cell }); err != nil || !strings.Contains(b.String(), "!") {
+			t.Errorf("%s is not marked in the table: %v\n%s", name, err, b.String())
+		}
+	}
+}
