@@ -75,6 +75,10 @@ func (m *Manager[T]) get(ctx context.Context, tok Token, want Want) (Session[T],
 //
 // A token from a Session that was just read or written brings the record with
 // it: if that is still current, Update is a single trip to the store.
+//
+// In a request use [Web.Update], which also tells the browser of the new
+// version. Without that another server's cache may show this visitor the old
+// one, until a minute has passed.
 func (m *Manager[T]) Update(ctx context.Context, tok Token, fn func(*T) error) (Session[T], error) {
 	s, err := m.update(ctx, tok, fn)
 	return s, own(err)
