@@ -322,6 +322,37 @@ func TestALostWriteWhoseAnswerWasLostTooIsCounted(t *testing.T) {
 	})
 }
 
+// A try that may have landed is not forgotten because the next one could not
+// be made.
+func TestAnEndThatMayHaveLandedIsNotDenied(t *testing.T) {
+	p := newProbe()
+	m := manager(t, p, nil)
+	ann := login(t, m, roam.Token{}, "ann")
+	for what, end := range map[string]func() error{
+		"Logout":     func() error { return m.Logout(t.Context(), visitor(t, ann)) },
+		"Revoke":     func() error { return m.Revoke(t.Context(), ann.ID, roam.Revoked) },
+		"RevokeUser": func() error { _, err := m.RevokeUser(t.Context(), "ann", roam.Revoked); return err },
+	} {
+		tries := 0
+		p.hooks(func(method string) error {
+			if method != "End" && method != "EndUser" {
+				return nil
+			}
+			if tries++; tries > 1 {
+				return fmt.Errorf("%w: down", roam.ErrUnavailable)
+			}
+			return errLost
+		}, nil)
+		if err := end(); !errors.Is(err, roam.ErrUnknown) || !errors.Is(err, roam.ErrUnavailable) {
+			t.Errorf("%s: %v, want unknown", what, err)
+		}
+		tries = 1
+		if err := end(); errors.Is(err, roam.ErrUnknown) || !errors.Is(err, roam.ErrUnavailable) {
+			t.Errorf("%s that was never sent: %v, want unavailable", what, err)
+		}
+	}
+}
+
 // An outage is told once, and its end.
 func TestRunTellsOfAnOutageOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

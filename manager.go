@@ -575,12 +575,19 @@ func (m *Manager[T]) end(ctx context.Context, id ID, why Reason) error {
 func (m *Manager[T]) insist(ctx context.Context, do func(context.Context) error) (err error) {
 	ctx, cancel := unhurried(ctx)
 	defer cancel()
+	var lost error // the answer of a try that may have landed
 	for range writeTries {
 		if err = do(ctx); err == nil {
 			return nil
 		}
+		if !errors.Is(err, ErrUnavailable) {
+			lost = err
+		}
 	}
-	return unavailable(err)
+	if lost != nil {
+		return unknown(lost)
+	}
+	return err
 }
 
 // unhurried returns a context for what must not stop half-way because a browser

@@ -29,8 +29,9 @@ type farm struct {
 	hot      []*visit // which are used much and never end, for histories
 	stop     atomic.Bool
 
-	// retryAfter is how long a worker waits after it got no answer.
-	retryAfter time.Duration
+	// pause is how long a worker waits after each step, and retryAfter after it
+	// got no answer.
+	pause, retryAfter time.Duration
 	most       int64 // how many steps the workers take at most; 0 is any number
 	steps      atomic.Int64
 
@@ -244,6 +245,7 @@ func (f *farm) work(w int, tr traffic) {
 	r := rand.New(rand.NewPCG(uint64(w), 3))
 	n := f.notes[w]
 	for !f.stop.Load() && (f.steps.Add(1) <= f.most || f.most == 0) {
+		time.Sleep(f.pause)
 		server := r.IntN(len(f.managers))
 		if tr.hot > 0 && r.IntN(100) < tr.hot {
 			f.crowd(n, w, server, f.hot[r.IntN(len(f.hot))], r)

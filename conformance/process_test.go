@@ -485,6 +485,9 @@ func aKilledWriterLosesNothing(t *testing.T, address string) {
 	said := acknowledged{counts: make([]int, len(toks)), started: make(map[string]bool), out: make(map[string]bool)}
 	r := rand.New(rand.NewPCG(7, 7))
 	kills := rounds(30)
+	if strings.Contains(address, "://") {
+		kills = rounds(8) // the files are another process's
+	}
 	for round := range kills {
 		kill := func() {
 			p := spawn(t, "work", address, "", toks...)

@@ -123,6 +123,8 @@ func TestOneServerSweepsAtATime(t *testing.T) {
 func TestPruneSparesWhatWasTouchedMeanwhile(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil)
+	fillOver(t, s, 5000, 1<<30) // so that rows are looked up where they were
+	sql(t, s, "ANALYZE {session}")
 	rec := record(1, "ada")
 	rec.Idle = time.Millisecond
 	rec = insert(t, s, rec)
@@ -134,7 +136,7 @@ func TestPruneSparesWhatWasTouchedMeanwhile(t *testing.T) {
 	// Between the look and the removal somebody brings it back, by hand.
 	lock := hand(t, s)
 	exec(t, s, lock, "BEGIN")
-	exec(t, s, lock, "UPDATE {session} SET idle = 3600000000000")
+	exec(t, s, lock, "UPDATE {session} SET idle = 3600000000000 WHERE id = $1", rec.ID)
 	done := make(chan int)
 	go func() { done <- must2(s.Prune(background, 0, 10)) }()
 	until(t, "the removal waits", func() bool {

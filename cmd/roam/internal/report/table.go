@@ -271,6 +271,9 @@ func milliseconds(ms float64) string {
 	if ms < 10 {
 		return fmt.Sprintf("%.1f", ms)
 	}
+	if ms >= 9999.5 { // of an overloaded machine, and too wide
+		return fmt.Sprintf("%.0fs", ms/1000)
+	}
 	return fmt.Sprintf("%.0f", ms)
 }
 
