@@ -17,44 +17,45 @@ func openNear(tb testing.TB) roam.Store {
 	return nearly(tb, roam.NewMemStore())
 }
 
-// A near is a near cache and one who reads the log for it.
-type near struct {
-	*nearcache.Store
-	mu   sync.Mutex
-	next roam.Cursor
-}
-
-func nearly(tb testing.TB, store roam.Store) *near {
+func nearly(tb testing.TB, store roam.Store) *nearcache.Store {
 	tb.Helper()
 	s, err := nearcache.New(store, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &near{Store: s}
+	return s
 }
 
-func (n *near) follow(ctx context.Context) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	log, err := n.Store.Ends(ctx, n.next)
-	if err == nil {
-		n.next = log.Next
-	}
-	return err
-}
-
-// A trusting store is a near cache that has just read the log whenever it is
-// asked, and is asked for any version: so it answers from memory what it can.
-// While all writes go through it, nobody may notice.
+// A trusting store is a near cache that reads on in the log before it answers,
+// and is asked for any version: so it answers from memory what it can. While
+// all writes go through it, nobody may notice.
 type trusting struct {
-	*near
-	tb testing.TB
+	*nearcache.Store
+	tb   testing.TB
+	mu   sync.Mutex
+	next roam.Cursor
 }
 
-func (s trusting) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Record, error) {
-	if err := s.follow(context.WithoutCancel(ctx)); err != nil {
+func trust(tb testing.TB, store roam.Store) *trusting {
+	tb.Helper()
+	s := &trusting{Store: nearly(tb, store), tb: tb}
+	tb.Cleanup(func() { tb.Logf("%+v", s.Stats()) })
+	return s
+}
+
+func (s *trusting) follow(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	log, err := s.Store.Ends(context.WithoutCancel(ctx), s.next)
+	if err != nil {
 		s.tb.Errorf("Ends: %v", err)
+		return
 	}
+	s.next = log.Next
+}
+
+func (s *trusting) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Record, error) {
+	s.follow(ctx)
 	want.Version = max(want.Version, 1)
 	rec, err := s.Store.Load(ctx, id, want)
 	if err == nil && !rec.Ended.IsZero() { // which may have been pruned
@@ -65,16 +66,14 @@ func (s trusting) Load(ctx context.Context, id roam.ID, want roam.Want) (roam.Re
 
 func openTrusting(tb testing.TB) roam.Store {
 	tb.Helper()
-	s := trusting{nearly(tb, roam.NewMemStore()), tb}
-	tb.Cleanup(func() { tb.Logf("%+v", s.Stats()) })
-	return s
+	return trust(tb, roam.NewMemStore())
 }
 
 func TestNearCache(t *testing.T)         { storetest.Run(t, openNear) }
 func TestTrustingNearCache(t *testing.T) { storetest.Run(t, openTrusting) }
 
 func TestNearCacheBeforeSQLite(t *testing.T) {
-	storetest.Run(t, func(tb testing.TB) roam.Store { return trusting{nearly(tb, openSQLite(tb)), tb} })
+	storetest.Run(t, func(tb testing.TB) roam.Store { tb.Helper(); return trust(tb, openSQLite(tb)) })
 }
 
 func FuzzNearCache(f *testing.F)      { storetest.Fuzz(f, openTrusting) }
