@@ -496,7 +496,7 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 	rand.Read(b[:])
 	id := binary.LittleEndian.Uint64(b[:])
 	next := rec
-	next.Writes = rec.Writes.Push(id)
+	next.Writes, next.memo = rec.Writes.Push(id), nil // a memo is of other data
 	send := m.store.Update
 	if rec.Version == 0 {
 		send = m.store.Insert

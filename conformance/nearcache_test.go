@@ -71,10 +71,5 @@ func openTrusting(tb testing.TB) roam.Store {
 
 func TestNearCache(t *testing.T)         { storetest.Run(t, openNear) }
 func TestTrustingNearCache(t *testing.T) { storetest.Run(t, openTrusting) }
-
-func TestNearCacheBeforeSQLite(t *testing.T) {
-	storetest.Run(t, func(tb testing.TB) roam.Store { tb.Helper(); return trust(tb, openSQLite(tb)) })
-}
-
-func FuzzNearCache(f *testing.F)      { storetest.Fuzz(f, openTrusting) }
-func BenchmarkNearCache(b *testing.B) { storetest.Bench(b, openNear) }
+func FuzzNearCache(f *testing.F)         { storetest.Fuzz(f, openTrusting) }
+func BenchmarkNearCache(b *testing.B)    { storetest.Bench(b, openNear) }
