@@ -63,10 +63,11 @@ type Store interface {
 	// Ends returns what the log has after the cursor: each record that ended,
 	// was rotated by a login or got another level, durably, in the same
 	// moment as the change itself. An answer has every entry, not before the
-	// cursor, of a change whose call had returned before this one began; and no
-	// entry is ever behind a cursor that was returned before it could be seen,
-	// in whatever order transactions commit. An entry may come twice. The log goes back at least [LogKept]; the empty
-	// cursor, and one of another epoch, begin where it begins.
+	// cursor, of a change whose call had returned before this one began; and
+	// no entry is ever behind a cursor that was returned before it could be
+	// seen, in whatever order transactions commit. An entry may come twice.
+	// The log goes back at least [LogKept]; the empty cursor, and one of
+	// another epoch, begin where it begins.
 	Ends(ctx context.Context, after Cursor) (Log, error)
 
 	// List yields the user's records that have no tombstone, newest LoggedIn
