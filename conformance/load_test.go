@@ -32,8 +32,8 @@ type farm struct {
 	// pause is how long a worker waits after each step, and retryAfter after it
 	// got no answer.
 	pause, retryAfter time.Duration
-	most       int64 // how many steps the workers take at most; 0 is any number
-	steps      atomic.Int64
+	most              int64 // how many steps the workers take at most; 0 is any number
+	steps             atomic.Int64
 
 	mu   sync.Mutex
 	all  map[roam.ID]*visit

@@ -262,7 +262,7 @@ func TestTheCheckersCanFail(t *testing.T) {
 			}
 			d := f.judge(records, circumstances{})
 			t.Logf("%d acknowledged, %d unknown, %d refused, %d ends, %d steps of histories", d.acked, d.unknown, d.refused, d.ends, d.checked)
-			found := strings.Join(d.faults(false), "\n")
+			found := strings.Join(d.faults(), "\n")
 			if test.want == "" && found != "" || !strings.Contains(found, test.want) {
 				t.Errorf("found %q, want %q\n%s", found, test.want, strings.Join(d.says, "\n"))
 			}
