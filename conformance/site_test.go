@@ -165,10 +165,16 @@ func (s *site) returns() { s.back = time.Now() }
 func (s *site) promote() {
 	s.t.Helper()
 	ctx := s.t.Context()
-	for replayed := ""; replayed != "t"; {
-		var err error
-		replayed, err = s.pg.Standby.Query(ctx, "SELECT pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()")
+	// It replays all that it has, but for what it has only the beginning of.
+	for at, since := "", time.Now(); time.Since(since) < 300*time.Millisecond; {
+		replayed, err := s.pg.Standby.Query(ctx, "SELECT pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()")
 		s.must(err)
+		if strings.HasSuffix(replayed, "|t") {
+			break
+		}
+		if replayed != at {
+			at, since = replayed, time.Now()
+		}
 	}
 	rows, err := s.pg.Standby.Query(ctx, `SELECT id, version FROM "`+s.table+`"`)
 	s.must(err)
