@@ -482,10 +482,11 @@ func aKilledWriterLosesNothing(t *testing.T, address string) {
 			toks = append(toks, begin(t, m))
 		}
 	})
-	said := acknowledged{counts: make([]int, len(toks)), started: make(map[string]bool), out: make(map[string]bool)}
+	said := acknowledged{counts: make([]int, len(toks)), late: make([]bool, len(toks)), started: make(map[string]bool), out: make(map[string]bool)}
 	r := rand.New(rand.NewPCG(7, 7))
 	kills := rounds(30)
-	if strings.Contains(address, "://") {
+	server := strings.Contains(address, "://")
+	if server {
 		kills = rounds(8) // the files are another process's
 	}
 	for round := range kills {
@@ -506,6 +507,12 @@ func aKilledWriterLosesNothing(t *testing.T, address string) {
 				said.hear(t, line)
 			}
 			p.kill()
+			// What a dead process had sent to a server may land later, even
+			// after we have looked.
+			said.late = make([]bool, len(toks))
+			for i := range said.late {
+				said.late[i] = server
+			}
 		}
 		if round%2 == 0 {
 			kill() // the only one that had the file open
@@ -524,9 +531,14 @@ func aKilledWriterLosesNothing(t *testing.T, address string) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if n := s.Data.N; n != said.counts[i] && n != said.counts[i]+1 {
+				most := said.counts[i] + 1
+				if server {
+					most++ // one of this writer's and a late one of the last
+				}
+				if n := s.Data.N; n < said.counts[i] || n > most {
 					t.Errorf("session %d has count %d, acknowledged were %d", i, n, said.counts[i])
 				}
+				said.late[i] = remote && s.Data.N == said.counts[i]
 				said.counts[i] = s.Data.N // one more may have landed without having been said
 			}
 		})
@@ -562,8 +574,10 @@ func aKilledWriterLosesNothing(t *testing.T, address string) {
 // acknowledged is what killed writers had said was done.
 type acknowledged struct {
 	counts       []int           // of the sessions that count
+	late         []bool          // what the last writer had sent may have landed after the count was read
 	started, out map[string]bool // tokens of sessions started or logged in, and logged out
 	total        int
+	late         []bool // a write of the last one killed may have landed after its count was read
 }
 
 func (a *acknowledged) hear(t *testing.T, line string) {
@@ -576,10 +590,13 @@ func (a *acknowledged) hear(t *testing.T, line string) {
 		if _, err := fmt.Sscan(rest, &i, &n); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
-		if n != a.counts[i]+1 {
+		if n != a.counts[i]+1 && !(a.late != nil && a.late[i] && n == a.counts[i]+2) {
 			t.Errorf("session %d was counted from %d to %d", i, a.counts[i], n)
 		}
 		a.counts[i] = n
+		if a.late != nil {
+			a.late[i] = false
+		}
 	case "started", "loggedin":
 		a.started[rest] = true
 	case "loggedout":
