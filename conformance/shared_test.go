@@ -20,12 +20,17 @@ type shared interface {
 // eachShared runs a test on each kind of shared store. address says where a
 // new and empty one is, also to another process.
 func eachShared(t *testing.T, test func(t *testing.T, address string)) {
-	t.Run("SQLite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "sessions.db")) })
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		test(t, filepath.Join(t.TempDir(), "sessions.db"))
+	})
 	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
 		url, table := tables(t, plainPostgres(t).Primary.URL())
 		test(t, url+"#"+table)
 	})
 	t.Run("PgBouncer", func(t *testing.T) {
+		t.Parallel()
 		url, table := tables(t, pooled(t))
 		test(t, url+"#"+table)
 	})

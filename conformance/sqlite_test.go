@@ -27,6 +27,6 @@ func openFile(tb testing.TB, path string) *sqlitestore.Store {
 	return s
 }
 
-func TestSQLite(t *testing.T)      { storetest.Run(t, openSQLite) }
+func TestSQLite(t *testing.T)      { t.Parallel(); storetest.Run(t, openSQLite) }
 func FuzzSQLite(f *testing.F)      { storetest.Fuzz(f, openSQLite) }
 func BenchmarkSQLite(b *testing.B) { storetest.Bench(b, openSQLite) }

@@ -203,7 +203,7 @@ func tells(tb testing.TB, err error, says ...string) {
 
 func opener(tb testing.TB) roam.Store { return open(tb, nil) }
 
-func TestLaw(t *testing.T)      { storetest.Run(t, opener) }
+// The law itself is run by module conformance, as for every store.
 func FuzzLaw(f *testing.F)      { storetest.Fuzz(f, opener) }
 func BenchmarkLaw(b *testing.B) { storetest.Bench(b, opener) }
 

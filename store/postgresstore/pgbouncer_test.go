@@ -8,7 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/roam-web/roam"
 	"github.com/roam-web/roam/internal/servers"
-	"github.com/roam-web/roam/storetest"
 )
 
 func pgbouncer(t *testing.T) *servers.PgBouncer {
@@ -17,15 +16,6 @@ func pgbouncer(t *testing.T) *servers.PgBouncer {
 	b = need(t, b, err)
 	t.Cleanup(b.Stop)
 	return b
-}
-
-// Through a pooler in transaction mode, which knows no prepared statements.
-func TestLawThroughPgBouncer(t *testing.T) {
-	if testing.Short() {
-		t.Skip("as long as the law itself")
-	}
-	b := pgbouncer(t)
-	storetest.Run(t, func(tb testing.TB) roam.Store { return openAt(tb, b.URL(), nil) })
 }
 
 // The store finds out by itself that connections are shared.
