@@ -125,9 +125,9 @@ func (p *pool) take(ctx context.Context, deadline time.Time, write bool) (*conn,
 		p.mu.Unlock()
 		return nil, p.closed
 	}
-	if write && p.stuck > 0 && p.stuck >= cap(p.writes)/2 {
+	if stuck := p.stuck; write && stuck > 0 && stuck >= cap(p.writes)/2 {
 		p.mu.Unlock()
-		return nil, fmt.Errorf("%w: %d of %d connections", errStuck, p.stuck, p.max)
+		return nil, fmt.Errorf("%w: %d of %d connections", errStuck, stuck, p.max)
 	}
 	for n := len(p.idle); n > 0; n = len(p.idle) {
 		c := p.idle[n-1]
