@@ -126,11 +126,12 @@ func TestProxyPassesWhatIsSent(t *testing.T) {
 
 func TestCutHoldsBothDirectionsUntilRestore(t *testing.T) {
 	p, e := behind(t)
-	c, gone := dial(t, p), dial(t, p)
+	c := dial(t, p)
 	c.say("before")
 	c.hear("before")
 	<-e.lines
 	server := <-e.conns
+	gone := dial(t, p) // only now, so that server is c's
 	gone.say("hello")
 	gone.hear("hello")
 	<-e.lines
