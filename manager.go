@@ -22,6 +22,7 @@ type Manager[T any] struct {
 	use   use
 	past  past
 
+	lines   lines
 	watches watches
 	sharing sharing
 }
@@ -345,14 +346,27 @@ func (m *Manager[T]) draft(h *hand, edit edit[T]) (d draft[T], err error) {
 	return d, m.fits(after)
 }
 
-// change is the loop of Update and Login: read, edit, compare and swap.
-func (m *Manager[T]) change(ctx context.Context, tok Token, login string, edit edit[T]) (Session[T], error) {
+// change is Update and Login, of one after the other if several in this
+// process are about the same session.
+func (m *Manager[T]) change(ctx context.Context, tok Token, login string, edit edit[T]) (s Session[T], err error) {
+	written, turn := m.lines.enter(ctx, tok.proof)
+	if turn {
+		defer func() { m.lines.leave(tok.proof, s.Token.hand) }()
+	}
 	h := tok.hand
+	if written != nil && (h == nil || h.rec.Version < written.rec.Version) && m.admit(ctx, tok, login, &written.rec) == nil {
+		h = written
+	}
 	if h != nil {
-		if _, _, over := h.rec.Over(h.now()); over {
+		if _, _, over := h.rec.Over(h.now()); over || h.rec.Version < tok.mark.version || h.rec.Epoch < tok.mark.epoch {
 			h = nil // confirm at the store: another server may have touched it
 		}
 	}
+	return m.swap(ctx, tok, login, h, edit)
+}
+
+// swap is the loop: read, if nothing is in hand, edit, compare and swap.
+func (m *Manager[T]) swap(ctx context.Context, tok Token, login string, h *hand, edit edit[T]) (Session[T], error) {
 	want, old := tok.want(), true // what there is may be old, until the store itself is asked
 	for try := range updateTries {
 		if h == nil {

@@ -181,10 +181,12 @@ var errLost = errors.New("connection reset by peer")
 // Law 1.
 
 func TestParallelUpdatesAreAllKept(t *testing.T) {
-	m := manager(t, roam.NewMemStore(), nil)
+	store := roam.NewMemStore()
+	m := manager(t, store, nil)
 	s := start(t, m, "first")
 	var wg sync.WaitGroup
 	for i := range 32 {
+		m := manager(t, store, nil) // as many servers, that they race at the store
 		wg.Go(func() {
 			if _, err := m.Update(t.Context(), visitor(t, s), put(fmt.Sprint(i))); err != nil {
 				t.Error(err)
