@@ -162,16 +162,16 @@ func (m *Manager[T]) reconcile(ctx context.Context) error {
 			break
 		}
 		id := all[done].session
-		var h *hand
-		if h, err = m.read(ctx, id, Want{}); err != nil && !errors.Is(err, ErrNotFound) {
+		var rec Record
+		if err = m.read(ctx, id, Want{}, &rec); err != nil && !errors.Is(err, ErrNotFound) {
 			break
 		}
 		err = nil // a record that is gone reads as version 0
 		for ; done < len(all) && all[done].session == id; done++ {
 			switch w := &all[done]; {
-			case w.version > h.rec.Version:
+			case w.version > rec.Version:
 				lost++
-			case h.rec.Version-w.version < uint64(len(h.rec.Writes)) && !h.rec.Writes.Has(w.id):
+			case rec.Version-w.version < uint64(len(rec.Writes)) && !rec.Writes.Has(w.id):
 				lost++ // and others wrote there since
 			}
 		}

@@ -131,8 +131,8 @@ func (p *past) forget(now time.Time) {
 
 // lookUp returns what the log says of a session, the zero value if nothing.
 func (p *past) lookUp(id ID) named {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.mu.RLock()
+	defer p.mu.RUnlock()
 	return p.named[id]
 }
 

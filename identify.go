@@ -55,11 +55,11 @@ func (m *Manager[T]) identify(ctx context.Context, tok Token, seal *fact) (Ident
 			return m.identity(ctx, tok, &f, now), f.version, nil
 		}
 	}
-	h, err := m.load(ctx, tok, "", tok.want())
-	if err != nil {
+	var rec Record
+	if err := m.load(ctx, tok, "", tok.want(), &rec); err != nil {
 		return Identity{}, 0, err
 	}
-	f := factOf(&h.rec)
+	f := factOf(&rec)
 	p.facts.put(tok, f)
 	return m.identity(ctx, tok, &f, f.verified), f.version, nil
 }
@@ -133,9 +133,10 @@ const maxFacts = 1 << 15
 type facts struct {
 	lock     sync.RWMutex
 	since    time.Time
-	now, old map[ID]known
+	now, old map[ID]*known
 }
 
+// A known never changes.
 type known struct {
 	proof Proof
 	fact  fact
@@ -145,41 +146,41 @@ type known struct {
 func (s *facts) get(tok Token) (fact, bool) {
 	s.lock.RLock()
 	defer s.lock.RUnlock()
-	k, ok := s.find(tok.id)
-	if !ok || subtle.ConstantTimeCompare(k.proof[:], tok.proof[:]) != 1 {
+	k := s.find(tok.id)
+	if k == nil || subtle.ConstantTimeCompare(k.proof[:], tok.proof[:]) != 1 {
 		return fact{}, false
 	}
 	return k.fact, true
 }
 
-func (s *facts) find(id ID) (known, bool) {
-	k, ok := s.now[id]
-	if !ok {
-		k, ok = s.old[id]
+// find returns nil if nothing is known of the session.
+func (s *facts) find(id ID) *known {
+	if k := s.now[id]; k != nil {
+		return k
 	}
-	return k, ok
+	return s.old[id]
 }
 
 // put remembers a fact, unless a newer one is known.
 func (s *facts) put(tok Token, f fact) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
-	if k, ok := s.find(tok.id); ok && k.fact.epoch == f.epoch && (k.fact.version > f.version || k.fact.version == f.version && k.fact.verified > f.verified) {
+	if k := s.find(tok.id); k != nil && k.fact.epoch == f.epoch && (k.fact.version > f.version || k.fact.version == f.version && k.fact.verified > f.verified) {
 		return
 	}
 	if time.Since(s.since) > sealWindow || len(s.now) >= maxFacts {
-		s.since, s.old, s.now = time.Now(), s.now, make(map[ID]known)
+		s.since, s.old, s.now = time.Now(), s.now, make(map[ID]*known)
 	}
-	s.now[tok.id] = known{tok.proof, f}
+	s.now[tok.id] = &known{tok.proof, f}
 }
 
 // user returns the text as a string, which is the one already known if the
 // session is.
 func (s *facts) user(id ID, text []byte) (user string, known bool) {
 	s.lock.RLock()
-	k, _ := s.find(id)
+	k := s.find(id)
 	s.lock.RUnlock()
-	if k.fact.user == string(text) {
+	if k != nil && k.fact.user == string(text) {
 		return k.fact.user, true
 	}
 	return string(text), false

@@ -53,16 +53,20 @@ func (m *Manager[T]) get(ctx context.Context, tok Token, want Want) (Session[T],
 	if tok.IsZero() {
 		return Session[T]{}, nil
 	}
-	h, err := m.load(ctx, tok, "", want)
+	var rec Record
+	if err := m.load(ctx, tok, "", want, &rec); err != nil {
+		return Session[T]{}, err
+	}
+	data, err := m.view(&rec)
 	if err != nil {
 		return Session[T]{}, err
 	}
-	var data T
-	if err := m.view(&h.rec, &data); err != nil {
-		return Session[T]{}, err
+	m.touch(ctx, &rec)
+	tok.hand = nil
+	if rec.memo == nil { // else it comes from a cache, where an update will find it too
+		tok.hand = inHand(rec)
 	}
-	m.touch(ctx, &h.rec)
-	return m.session(tok, h, data), nil
+	return m.session(tok, &rec, data), nil
 }
 
 // Update changes a session's data, durably when it returns, and without a
@@ -161,7 +165,8 @@ func (m *Manager[T]) Logout(ctx context.Context, tok Token) error {
 	}
 	ctx, cancel := unhurried(ctx)
 	defer cancel()
-	h, err := m.load(ctx, tok, "", Want{})
+	var rec Record
+	err := m.load(ctx, tok, "", Want{}, &rec)
 	var ended *EndedError
 	if errors.As(err, &ended) && ended.Reason != Rotated {
 		return nil
@@ -169,7 +174,7 @@ func (m *Manager[T]) Logout(ctx context.Context, tok Token) error {
 	if err != nil {
 		return err
 	}
-	return m.end(ctx, h.rec.ID, LoggedOut)
+	return m.end(ctx, rec.ID, LoggedOut)
 }
 
 // List yields the user's living sessions, newest login first. Their Token
@@ -187,7 +192,7 @@ func (m *Manager[T]) List(ctx context.Context, user string) iter.Seq2[Session[T]
 			}
 			var data T
 			_, err := m.decode(&rec, &data) // one that cannot be decoded is listed all the same
-			if !yield(m.session(Token{id: rec.ID}, &hand{rec: rec}, data), err) {
+			if !yield(m.session(Token{id: rec.ID}, &rec, data), err) {
 				return
 			}
 		}
@@ -214,12 +219,12 @@ func (m *Manager[T]) RevokeOwn(ctx context.Context, tok Token, id ID, why Reason
 	}
 	ctx, cancel := unhurried(ctx)
 	defer cancel()
-	h, err := m.load(ctx, tok, "", Want{})
-	if err != nil {
+	var own, other Record
+	if err := m.load(ctx, tok, "", Want{}, &own); err != nil {
 		return err
 	}
-	other, err := m.read(ctx, id, Want{})
-	if errors.Is(err, ErrNotFound) || err == nil && (h.rec.User == "" || other.rec.User != h.rec.User) {
+	err := m.read(ctx, id, Want{}, &other)
+	if errors.Is(err, ErrNotFound) || err == nil && (own.User == "" || other.User != own.User) {
 		return &EndedError{ID: id, Reason: Missing}
 	}
 	if err != nil {
@@ -300,7 +305,7 @@ func (m *Manager[T]) start(ctx context.Context, in Login, fn func(*T) error) (Se
 		return Session[T]{}, err
 	}
 	m.log(ctx, "started", rec.ID, rec.User)
-	return m.session(tok, h, data), nil
+	return m.handed(tok, h, data), nil
 }
 
 // An edit changes a copy of a record and the data decoded from it, and returns
@@ -370,10 +375,11 @@ func (m *Manager[T]) swap(ctx context.Context, tok Token, login string, h *hand,
 	want, old := tok.want(), true // what there is may be old, until the store itself is asked
 	for try := range updateTries {
 		if h == nil {
-			var err error
-			if h, err = m.load(ctx, tok, login, want); err != nil {
+			var rec Record
+			if err := m.load(ctx, tok, login, want, &rec); err != nil {
 				return Session[T]{}, err
 			}
+			h = inHand(rec)
 			old, want = want != Want{}, Want{}
 		}
 		d, err := m.draft(h, edit)
@@ -386,11 +392,11 @@ func (m *Manager[T]) swap(ctx context.Context, tok Token, login string, h *hand,
 		}
 		if d.same && login == "" {
 			m.touch(ctx, &h.rec)
-			return m.session(tok, h, d.data), nil
+			return m.handed(tok, h, d.data), nil
 		}
 		written, err := m.write(ctx, d.rec)
 		if err == nil {
-			return m.session(d.tok, written, d.data), nil
+			return m.handed(d.tok, written, d.data), nil
 		}
 		if !errors.Is(err, ErrConflict) {
 			return Session[T]{}, err
@@ -423,57 +429,54 @@ func pause(ctx context.Context, try int) error {
 	}
 }
 
-// load returns the living record that tok opens. A login may also open, with
+// load reads the living record that tok opens into rec. A login may also open, with
 // the secret from before it, a session that already is the user's: so two
 // logins sent at once by one browser end in one session.
 //
 // A copy may answer if it is new enough for the visitor. But it only says yes:
 // before anybody is turned away the store itself is asked, because a copy may
 // not have heard of the login that made this secret, or of the last use.
-func (m *Manager[T]) load(ctx context.Context, tok Token, login string, want Want) (*hand, error) {
+func (m *Manager[T]) load(ctx context.Context, tok Token, login string, want Want, rec *Record) error {
 	if tok.IsZero() {
-		return nil, &EndedError{Reason: Missing}
+		return &EndedError{Reason: Missing}
 	}
 	for {
-		h, err := m.read(ctx, tok.id, want)
+		err := m.read(ctx, tok.id, want, rec)
 		switch {
 		case errors.Is(err, ErrNotFound):
 			err = &EndedError{ID: tok.id, Reason: Missing}
 		case err != nil:
-			return nil, unavailable(err)
+			return unavailable(err)
 		default:
-			err = m.admit(ctx, tok, login, &h.rec)
+			err = m.admit(ctx, tok, login, rec)
 		}
 		if err != nil && want != (Want{}) {
 			want = Want{}
 			continue
 		}
-		if behind := m.behind(ctx, tok, &h.rec); behind != nil {
-			return nil, behind
+		if behind := m.behind(ctx, tok, rec); behind != nil {
+			return behind
 		}
-		if err != nil {
-			return nil, err
-		}
-		return h, nil
+		return err
 	}
 }
 
 // read loads a record, and makes sure that the answer is to this question and
 // of the store's present epoch. That there is no record counts only then, too.
-func (m *Manager[T]) read(ctx context.Context, id ID, want Want) (*hand, error) {
+func (m *Manager[T]) read(ctx context.Context, id ID, want Want, rec *Record) error {
 	for {
-		rec, err := m.store.Load(ctx, id, want)
-		h := &hand{rec, time.Now()}
+		var err error
+		*rec, err = m.store.Load(ctx, id, want)
 		if err != nil && !errors.Is(err, ErrNotFound) {
-			return h, err
+			return err
 		}
 		if err == nil && rec.ID != id {
-			return h, fmt.Errorf("asked for session %v, the store answered with %v", id, rec.ID)
+			return fmt.Errorf("asked for session %v, the store answered with %v", id, rec.ID)
 		}
 		if counts, stale := m.enter(ctx, rec.Epoch); counts {
-			return h, err
+			return err
 		} else if stale != nil {
-			return h, stale
+			return stale
 		}
 	}
 }
@@ -525,7 +528,7 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 			var counts bool
 			if counts, err = m.enter(ctx, written.Epoch); counts {
 				m.past.wrote(&written, id)
-				return &hand{written, time.Now()}, nil
+				return inHand(written), nil
 			}
 			// Written to a store that has been replaced, or to its heir before
 			// the recent ends were asserted: what it says now decides.
@@ -542,8 +545,9 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 		if lost != nil && ctx.Err() != nil { // nobody waits for the answer any more
 			break
 		}
-		h, err := m.read(ctx, rec.ID, Want{Durable: lost != nil})
-		switch moved := h.rec.Version - rec.Version; {
+		var is Record
+		err = m.read(ctx, rec.ID, Want{Durable: lost != nil}, &is)
+		switch moved := is.Version - rec.Version; {
 		case errors.Is(err, ErrNotFound) && rec.Version == 0:
 		case errors.Is(err, ErrNotFound):
 			return nil, ErrConflict
@@ -551,17 +555,17 @@ func (m *Manager[T]) write(ctx context.Context, rec Record) (*hand, error) {
 			return nil, unavailable(err)
 		case err != nil:
 			return nil, unknown(errors.Join(lost, err))
-		case h.rec.Writes.Has(id) && moved == 1:
-			m.past.wrote(&h.rec, id)
-			return h, nil
-		case h.rec.Writes.Has(id): // and others came after it: we answer with what we wrote
-			next.Version, next.Created, next.Seen = rec.Version+1, h.rec.Created, h.rec.Seen
-			next.Now, next.Epoch = h.rec.Now, h.rec.Epoch
+		case is.Writes.Has(id) && moved == 1:
+			m.past.wrote(&is, id)
+			return inHand(is), nil
+		case is.Writes.Has(id): // and others came after it: we answer with what we wrote
+			next.Version, next.Created, next.Seen = rec.Version+1, is.Created, is.Seen
+			next.Now, next.Epoch = is.Now, is.Epoch
 			m.past.wrote(&next, id)
-			return &hand{next, h.read}, nil
+			return inHand(next), nil
 		case moved == 0 && !conflict:
 		case moved <= uint64(len(rec.Writes)) || lost == nil:
-			return h, ErrConflict
+			return inHand(is), ErrConflict
 		default:
 			return nil, unknown(lost)
 		}
@@ -638,16 +642,18 @@ func (m *Manager[T]) limit(ctx context.Context, user string) {
 	}
 }
 
+// handed is session, with the record in the token's hand.
+func (m *Manager[T]) handed(tok Token, h *hand, data T) Session[T] {
+	tok.hand = h
+	return m.session(tok, &h.rec, data)
+}
+
 // session shows a record to the application.
-func (m *Manager[T]) session(tok Token, h *hand, data T) Session[T] {
-	r := &h.rec
+func (m *Manager[T]) session(tok Token, r *Record, data T) Session[T] {
 	s := Session[T]{ID: r.ID, User: r.User, Data: data,
 		Created: r.Created, LoggedIn: r.LoggedIn, Seen: r.Seen, Now: r.Now, From: r.From, Level: r.Level}
 	s.Expires, _ = r.Deadline()
 	s.Token = tok
-	if tok.proof != (Proof{}) {
-		s.Token.hand = h
-	}
 	return s
 }
 

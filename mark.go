@@ -66,7 +66,7 @@ const (
 
 // marks are buffers for reading: what is passed to a Sealer cannot be on the
 // stack.
-var marks = sync.Pool{New: func() any { return new([3 * maxMark]byte) }}
+var marks = sync.Pool{New: func() any { return new([2 * maxMark]byte) }}
 
 // encodeMark returns the text of the mark of a session.
 func encodeMark(s Sealer, aad []byte, tok Token, r *Record) string {
@@ -96,8 +96,8 @@ const factLen = 16 + 16 + 8*8 + 1
 // parse reads a token and the mark that came with it. strict says that a token
 // counts only beside a mark that was sealed by us, whichever token that is
 // about: one from before a login is no forgery. What a sealed mark about this
-// token says goes into f; of facts it learns the user's name as a string that
-// exists already.
+// token says goes into f, if that is not nil; of facts it learns the user's name
+// as a string that exists already.
 //
 // The mark is looked at first, so that a stranger's cookies cost no more than
 // to find that out.
@@ -105,16 +105,16 @@ func parse(s Sealer, aad []byte, token, text string, strict bool, f *fact, facts
 	if token == "" || s == nil && strict {
 		return Token{}
 	}
-	buf := marks.Get().(*[3 * maxMark]byte)
+	buf := marks.Get().(*[2 * maxMark]byte)
 	defer marks.Put(buf)
-	raw, fine := buf[maxMark:2*maxMark], false
+	raw, fine := buf[:maxMark], false
 	if text != "" && len(text) <= maxMark {
-		n, err := base64.RawURLEncoding.Decode(raw, buf[:copy(buf[:maxMark], text)])
+		n, err := base64.RawURLEncoding.Decode(raw, []byte(text))
 		raw, fine = raw[:n], err == nil && n > 0 && (raw[0] == sealedMark) == (s != nil)
 	}
 	if fine && s != nil {
 		var err error
-		raw, err = s.Open(buf[2*maxMark:2*maxMark], raw[1:], aad)
+		raw, err = s.Open(buf[maxMark:maxMark], raw[1:], aad)
 		fine = err == nil
 	}
 	if strict && !fine {
@@ -125,9 +125,19 @@ func parse(s Sealer, aad []byte, token, text string, strict bool, f *fact, facts
 	case err != nil || !fine:
 	case s == nil:
 		tok.mark = decodePlain(raw[1:], &tok)
-	case decodeFact(raw, &tok, f):
-		f.user, f.known = facts.user(tok.id, raw[factLen:])
-		tok.mark = mark{f.version, f.epoch, true}
+	default:
+		var news fact
+		seal := f
+		if seal == nil {
+			seal = &news
+		}
+		if !decodeFact(raw, &tok, seal) {
+			break
+		}
+		tok.mark = mark{seal.version, seal.epoch, true}
+		if f != nil {
+			f.user, f.known = facts.user(tok.id, raw[factLen:])
+		}
 	}
 	return tok
 }

@@ -70,32 +70,30 @@ func flat(t reflect.Type) bool {
 
 // view decodes a record's data for somebody who only reads it, by its memo if
 // it has one.
-func (m *Manager[T]) view(rec *Record, data *T) error {
-	if rec.memo == nil || m.sharing == decodeEach {
-		_, err := m.decode(rec, data)
-		return err
-	}
-	if known := rec.memo.value.Load(); known != nil {
-		if v, ok := (*known).(*T); ok { // else it is another program's T in the same store
-			m.hand(v, data)
-			return nil
+func (m *Manager[T]) view(rec *Record) (data T, err error) {
+	if rec.memo != nil && m.sharing != decodeEach {
+		if known := rec.memo.value.Load(); known != nil {
+			if v, ok := (*known).(*T); ok { // else it is another program's T in the same store
+				return m.copy(v), nil
+			}
 		}
 	}
 	v := new(T)
 	if _, err := m.decode(rec, v); err != nil {
-		return err
+		return data, err
 	}
-	m.hand(v, data)
+	if rec.memo == nil || m.sharing == decodeEach {
+		return *v, nil
+	}
 	known := any(v)
 	rec.memo.value.Store(&known)
-	return nil
+	return m.copy(v), nil
 }
 
-// hand gives a reader a T of its own.
-func (m *Manager[T]) hand(v, to *T) {
+// copy makes a T that a reader can have of its own.
+func (m *Manager[T]) copy(v *T) T {
 	if m.sharing == cloneEach {
-		*to = any(v).(Cloner[T]).Clone()
-	} else {
-		*to = *v
+		return any(v).(Cloner[T]).Clone()
 	}
+	return *v
 }

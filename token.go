@@ -119,6 +119,9 @@ type hand struct {
 	read time.Time
 }
 
+// inHand returns a record that was read just now.
+func inHand(rec Record) *hand { return &hand{rec, time.Now()} }
+
 // now estimates the store's time from its last answer and the time that passed
 // here since; the two clocks are never compared.
 func (h *hand) now() time.Time { return h.rec.Now.Add(time.Since(h.read)) }
@@ -144,10 +147,8 @@ func ParseToken(s string) (Token, error) {
 	if len(s) != tokenLen {
 		return Token{}, errToken
 	}
-	var in [tokenLen]byte
 	var raw [48]byte
-	copy(in[:], s)
-	if n, err := base64.RawURLEncoding.Decode(raw[:], in[:]); err != nil || n != len(raw) { // newlines are skipped, and so missing
+	if n, err := base64.RawURLEncoding.Decode(raw[:], []byte(s)); err != nil || n != len(raw) { // newlines are skipped, and so missing
 		return Token{}, errToken
 	}
 	t := Token{id: ID(raw[:16]), proof: prove((*[32]byte)(raw[16:]))}

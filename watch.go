@@ -111,13 +111,14 @@ func (s *watches) check(ends []End, now int64) (due []*watch) {
 // use elsewhere, or under a newer token.
 func (m *Manager[T]) confirm(ctx context.Context, due []*watch) {
 	for _, w := range due {
-		h, err := m.read(ctx, w.tok.id, Want{})
+		var rec Record
+		err := m.read(ctx, w.tok.id, Want{}, &rec)
 		if err == nil {
-			err = m.admit(ctx, w.tok, "", &h.rec)
+			err = m.admit(ctx, w.tok, "", &rec)
 		}
 		switch {
 		case err == nil:
-			until, _ := h.rec.Deadline()
+			until, _ := rec.Deadline()
 			m.watches.mu.Lock()
 			w.until = until.UnixMicro()
 			m.watches.mu.Unlock()

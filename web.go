@@ -116,14 +116,14 @@ func NewWeb[T any](m *Manager[T], opts *WebOptions) (*Web[T], error) {
 // It makes no record and sets no cookie. Errors are those of [Manager.Get];
 // with an [ErrEnded] the cookie stays until the handler calls Forget.
 func (web *Web[T]) Get(w http.ResponseWriter, r *http.Request) (Session[T], error) {
-	tok, _ := web.visitor(w, r, new(fact))
+	tok, _ := web.visitor(w, r, nil)
 	return web.m.Get(r.Context(), tok)
 }
 
 // Fresh is Get with certainty: it always asks the store for the newest. It is
 // for pages that must not be shown a moment after a logout.
 func (web *Web[T]) Fresh(w http.ResponseWriter, r *http.Request) (Session[T], error) {
-	tok, _ := web.visitor(w, r, new(fact))
+	tok, _ := web.visitor(w, r, nil)
 	return web.m.Fresh(r.Context(), tok)
 }
 
@@ -189,7 +189,7 @@ func (web *Web[T]) Watch(w http.ResponseWriter, r *http.Request) (context.Contex
 // secret was ended on purpose, or goes on elsewhere: then Update changes
 // nothing and returns the [*EndedError].
 func (web *Web[T]) Update(w http.ResponseWriter, r *http.Request, fn func(*T) error) (Session[T], error) {
-	tok, err := web.visitor(w, r, new(fact))
+	tok, err := web.visitor(w, r, nil)
 	if err != nil {
 		return Session[T]{}, err
 	}
@@ -207,7 +207,7 @@ func (web *Web[T]) Update(w http.ResponseWriter, r *http.Request, fn func(*T) er
 // Login logs the visitor in as [Manager.Login] does, and sets a cookie with
 // the new secret. A zero in.From is filled in from the request.
 func (web *Web[T]) Login(w http.ResponseWriter, r *http.Request, in Login, fn func(*T) error) (Session[T], error) {
-	tok, err := web.visitor(w, r, new(fact))
+	tok, err := web.visitor(w, r, nil)
 	if err != nil {
 		return Session[T]{}, err
 	}
@@ -223,7 +223,7 @@ func (web *Web[T]) Login(w http.ResponseWriter, r *http.Request, in Login, fn fu
 // cannot confirm the end it returns the error and leaves the cookie, so that
 // nobody is told of a logout that did not happen.
 func (web *Web[T]) Logout(w http.ResponseWriter, r *http.Request) error {
-	tok, err := web.read(w, r, false, new(fact)) // also one whose mark does not open: this must not fail for a lost cookie
+	tok, err := web.read(w, r, false, nil) // also one whose mark does not open: this must not fail for a lost cookie
 	if err != nil {
 		return err
 	}
@@ -269,8 +269,8 @@ var (
 	noStore    = []string{"no-store"}
 )
 
-// visitor returns the visitor's token, and in seal what a sealed mark says of its
-// session. With a Sealer a token counts only beside a mark that opens. The
+// visitor returns the visitor's token, and in seal, unless that is nil, what a
+// sealed mark says of its session. With a Sealer a token counts only beside a mark that opens. The
 // error is for verbs that would set a cookie.
 func (web *Web[T]) visitor(w http.ResponseWriter, r *http.Request, seal *fact) (Token, error) {
 	return web.read(w, r, web.opts.Sealer != nil && !web.opts.AllowUnsealed, seal)
@@ -344,7 +344,11 @@ func valueOf(pair, name string) (value string, ok bool) {
 	if len(pair) <= len(name) || pair[len(name)] != '=' || pair[:len(name)] != name {
 		return "", false
 	}
-	return strings.TrimRight(pair[len(name)+1:], " \t"), true
+	value = pair[len(name)+1:]
+	for value != "" && (value[len(value)-1] == ' ' || value[len(value)-1] == '\t') {
+		value = value[:len(value)-1]
+	}
+	return value, true
 }
 
 // give sets the cookies of a session after a change: the token's if it was just

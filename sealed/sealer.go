@@ -52,6 +52,7 @@ type Sealer struct {
 type view struct {
 	ring   *ring
 	tables map[ID]*table
+	likely *table // of the key that sealed when the view was made, or nil
 }
 
 // A table holds a key's subkeys by epoch. Only a subkey with which something was
@@ -136,9 +137,11 @@ func (s *Sealer) Open(dst, sealed, aad []byte) ([]byte, error) {
 	if v.ring != s.keyring.ring.Load() {
 		v = s.renew()
 	}
-	t := v.tables[ID(binary.BigEndian.Uint32(sealed[1:]))]
-	if t == nil {
-		return nil, ErrOpen
+	t, id := v.likely, ID(binary.BigEndian.Uint32(sealed[1:]))
+	if t == nil || t.key.ID != id {
+		if t = v.tables[id]; t == nil {
+			return nil, ErrOpen
+		}
 	}
 	// Reading the clock takes half as long as opening, so Run does it instead
 	// if there is one. Whether an epoch is in the future needs to be looked
@@ -182,6 +185,9 @@ func (s *Sealer) renew() *view {
 			t = was.tables[id]
 		}
 		v.tables[id] = t
+	}
+	if k := r.seals(time.Now()); k != nil {
+		v.likely = v.tables[k.ID]
 	}
 	s.view.Store(v)
 	return v
