@@ -64,7 +64,7 @@ const (
 	maxMark    = 1024
 )
 
-// marks are buffers for reading: what is passed to a Sealer cannot be on the
+// marks are buffers of two halves: what is passed to a Sealer cannot be on the
 // stack.
 var marks = sync.Pool{New: func() any { return new([2 * maxMark]byte) }}
 
@@ -77,16 +77,18 @@ func encodeMark(s Sealer, aad []byte, tok Token, r *Record) string {
 		b = binary.AppendUvarint(b, r.Epoch)
 		return base64.RawURLEncoding.EncodeToString(b)
 	}
+	buf := marks.Get().(*[2 * maxMark]byte)
+	defer marks.Put(buf)
 	f := factOf(r)
-	b := make([]byte, 0, factLen+len(f.user))
-	b = append(b, tok.id[:]...)
+	b := append(buf[:0:maxMark], tok.id[:]...)
 	b = append(b, tok.proof[:16]...)
 	for _, v := range [...]int64{int64(f.version), int64(f.epoch), f.verified, f.created, f.loggedIn, f.seen, int64(f.idle), int64(f.lifetime)} {
 		b = binary.BigEndian.AppendUint64(b, uint64(v))
 	}
 	b = append(b, byte(f.level))
 	b = append(b, f.user...)
-	return base64.RawURLEncoding.EncodeToString(s.Seal([]byte{sealedMark}, b, aad)) // "" of nil
+	sealed := s.Seal(append(buf[maxMark:maxMark], sealedMark), b, aad)
+	return string(base64.RawURLEncoding.AppendEncode(b[:0], sealed)) // "" of nil
 }
 
 // factLen is how many bytes of a sealed fact come before the user: ID, half of
