@@ -25,8 +25,8 @@
 // Reading and changing are different calls. Get costs one trip to the store
 // and changes nothing but the time of last use. Update runs a function on the
 // data and swaps the result in if nobody else was faster, else runs it again:
-// no locks, no lost update, and requests of one session never wait for each
-// other.
+// no locks and no lost update. Reads never wait for anybody, and updates of one
+// session take turns inside a process where they would only race.
 //
 // # What it promises
 //

@@ -73,7 +73,9 @@ func (m *Manager[T]) get(ctx context.Context, tok Token, want Want) (Session[T],
 // lock: if the session has changed since it was read, it is read again and fn
 // runs again on the new data. So fn may run several times, and must only
 // change its argument. If fn returns an error, nothing is written and Update
-// returns that error. If fn changes nothing, nothing is written.
+// returns that error. If fn changes nothing, nothing is written. Updates of one
+// session on this manager take turns, rather than race in vain; none waits for
+// longer than a quarter of a second, so fn should not do slow work.
 //
 // The zero Token starts a session, if fn changes the zero T. Else the errors
 // are those of Get, and [ErrConflict], [ErrTooLarge] and [ErrUnknown].
