@@ -20,10 +20,15 @@
 //
 //	Web[T]      cookies:  Get, Update, Login, Logout over (w, r)
 //	Manager[T]  your T:   the same verbs over a Token, without HTTP
-//	Store       bytes:    memory, SQLite, and more to come
+//	Store       bytes:    memory, SQLite, PostgreSQL
 //
-// Reading and changing are different calls. Get costs one trip to the store
-// and changes nothing but the time of last use. Update runs a function on the
+// Ask for no more than a page needs: a page that calls nothing pays nothing;
+// Identify says who it is and costs no trip to the store while [Manager.Run]
+// runs; Get is the session, and costs none if package nearcache is in front of
+// the store and has it; Fresh always asks.
+//
+// Reading and changing are different calls. A read changes nothing but the time
+// of last use. Update runs a function on the
 // data and swaps the result in if nobody else was faster, else runs it again:
 // no locks and no lost update. Reads never wait for anybody, and updates of one
 // session take turns inside a process where they would only race.
@@ -47,5 +52,7 @@
 //
 // This package imports the standard library only. Stores with a driver are
 // modules of their own below store. Package roamtest helps to test programs
-// that use roam; package storetest is the law for those who write a store.
+// that use roam; package storetest is the law for those who write a store. A
+// site that keeps nothing but who-is-it can do without a store: see [Tickets],
+// and what they give up.
 package roam

@@ -57,8 +57,10 @@ type WebOptions struct {
 	// is that the visitor has seen. A sealed mark also says who the visitor is,
 	// so that Identify need not ask the store, and it is a gate: a token
 	// without a mark that opens is a stranger's, and costs no trip to the
-	// store. Package sealed has a Sealer with keys that can be rotated. nil
-	// means a plain mark, which saves no trip and gives no protection.
+	// store. Package sealed has a Sealer with keys that can be rotated. Who has
+	// the keys can be anybody to Identify, though not to Get, Fresh and
+	// RequireLogin. nil means a plain mark, which saves no trip and gives no
+	// protection.
 	Sealer Sealer
 
 	// AllowUnsealed lets tokens through whose mark is missing, plain or under
@@ -276,10 +278,19 @@ func (web *Web[T]) visitor(w http.ResponseWriter, r *http.Request, seal *fact) (
 	return web.read(w, r, web.opts.Sealer != nil && !web.opts.AllowUnsealed, seal)
 }
 
-// read reads the cookies, and tells shared caches that the answer depends on
-// them. A cookie that this response already sets counts before the request's,
-// so that two verbs of one handler speak of the same session.
 func (web *Web[T]) read(w http.ResponseWriter, r *http.Request, strict bool, seal *fact) (Token, error) {
+	token, mark, err := web.cookies(w, r, web.opts.Cookie, web.mark)
+	if err != nil {
+		return Token{}, err
+	}
+	return parse(web.opts.Sealer, web.aad, token, mark, strict, seal, &web.m.past.facts), nil
+}
+
+// cookies reads two cookies, the second of which counts only if it is there
+// once, and tells shared caches that the answer depends on them. A cookie that
+// this response already sets counts before the request's, so that two verbs of
+// one handler speak of the same session.
+func (web *Web[T]) cookies(w http.ResponseWriter, r *http.Request, a, b string) (va, vb string, err error) {
 	h := w.Header()
 	set := h["Set-Cookie"]
 	if vary, ok := h["Vary"]; !ok {
@@ -291,25 +302,25 @@ func (web *Web[T]) read(w http.ResponseWriter, r *http.Request, strict bool, sea
 		h["Cache-Control"] = noStore
 	}
 	if !web.opts.InsecureHTTP && !web.secure(r) {
-		return Token{}, fmt.Errorf("%w: it came over plain HTTP from %s; serve TLS, name the balancer in WebOptions.TrustedProxies so that its X-Forwarded-Proto is believed, or for development set InsecureHTTP", ErrRequest, r.RemoteAddr)
+		return "", "", fmt.Errorf("%w: it came over plain HTTP from %s; serve TLS, name the balancer in WebOptions.TrustedProxies so that its X-Forwarded-Proto is believed, or for development set InsecureHTTP", ErrRequest, r.RemoteAddr)
 	}
-	token, n, mark, marks := findCookies(r.Header["Cookie"], web.opts.Cookie, web.mark)
-	if marks > 1 {
-		mark = ""
+	va, na, vb, nb := findCookies(r.Header["Cookie"], a, b)
+	if nb > 1 {
+		vb = ""
 	}
 	for _, line := range set {
 		line, _, _ = strings.Cut(line, ";")
-		if value, ok := valueOf(line, web.opts.Cookie); ok {
-			token, n = value, 1
-		} else if value, ok := valueOf(line, web.mark); ok {
-			mark = value
+		if value, ok := valueOf(line, a); ok {
+			va, na = value, 1
+		} else if value, ok := valueOf(line, b); ok {
+			vb = value
 		}
 	}
-	if n > 1 {
-		web.m.opts.Logger.LogAttrs(r.Context(), slog.LevelWarn, "session: duplicate cookie", slog.Int("cookies", n))
-		return Token{}, fmt.Errorf("%w: it has %d cookies named %s, and nobody can tell which is the visitor's; delete this site's cookies", ErrRequest, n, web.opts.Cookie)
+	if na > 1 {
+		web.m.opts.Logger.LogAttrs(r.Context(), slog.LevelWarn, "session: duplicate cookie", slog.Int("cookies", na))
+		return "", "", fmt.Errorf("%w: it has %d cookies named %s, and nobody can tell which is the visitor's; delete this site's cookies", ErrRequest, na, a)
 	}
-	return parse(web.opts.Sealer, web.aad, token, mark, strict, seal, &web.m.past.facts), nil
+	return va, vb, nil
 }
 
 // findCookies returns the values of the cookies with exactly these two names,

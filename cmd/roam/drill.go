@@ -260,6 +260,8 @@ func drillStore(text string) (storeURL, error) {
 		return u, err
 	case u.scheme == "sqlite":
 		return u, misuse("write --store sqlite")("a drill makes an SQLite file of its own for each run, and %q names one", text)
+	case u.scheme == farm.NoStore:
+		return u, misuse("want sqlite or postgres")("a drill is about carts, and without a store there are none")
 	case u.scheme == "memory":
 		return u, misuse("--design local has its sessions in each server's memory")("the design %q needs a store that all servers share", report.Roam)
 	}

@@ -157,6 +157,8 @@ func (u storeURL) String() string {
 		return "sqlite:" + filepath.ToSlash(u.file)
 	case "memory":
 		return farm.MemoryStore
+	case farm.NoStore:
+		return farm.NoStore
 	}
 	own := url.Values{}
 	if u.schema != "" {

@@ -28,12 +28,20 @@ func openStore(ctx context.Context, url string, log *slog.Logger) (closingStore,
 		return nil, err
 	}
 	switch u.scheme {
+	case farm.NoStore:
+		return nil, errNoStore()
 	case "memory":
 		return memory{roam.NewMemStore()}, nil
 	case "postgres":
 		return openPostgres(ctx, u, log)
 	}
 	return sqlitestore.Open(u.file, nil)
+}
+
+// errNoStore is for commands that look into a store, where there is none.
+func errNoStore() error {
+	return hinted(errors.New("this farm has no store: who is logged in is sealed into each browser's own cookie, and nobody can list or end that"),
+		"\"%s key drop FILE ID\" logs everybody out; a site that must log out one of them needs a store: \"%s up\" without --store none", self(), self())
 }
 
 type memory struct{ *roam.MemStore }
@@ -65,6 +73,8 @@ func openExisting(ctx context.Context, url, dir string) (closingStore, error) {
 		return nil, err
 	}
 	switch u.scheme {
+	case farm.NoStore:
+		return nil, errNoStore()
 	case "memory":
 		return nil, hinted(errors.New("the sessions are in each server's own memory, where nobody else can see them"),
 			"that is the price of this design; \"%s up\" without --store keeps them in a database", self())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/roam-web/roam"
 	"github.com/roam-web/roam/cmd/roam/internal/farm"
+	"github.com/roam-web/roam/cmd/roam/internal/members"
 	"github.com/roam-web/roam/cmd/roam/internal/shop"
 	"github.com/roam-web/roam/sealed"
 )
@@ -20,16 +21,17 @@ import (
 func serve(ctx context.Context, std *stdio, args []string) (err error) {
 	fs := newFlags(std, "serve --name NAME", `
 Runs one web server of a farm. You never need this: "roam up" starts one for
-each server, and passes it a listening socket, the store URL in ROAM_STORE, the
-file of the orders in ROAM_ORDERS and that of the keys in ROAM_KEYS, which may be
-empty; ROAM_SEAL is "allow" to let sessions in whose mark is not sealed. It stops
-on SIGTERM, without losing a
-request, and when its standard input ends. A few times a second it writes what
-it has to say of itself to its standard output, as a line of JSON.
+each server, and passes it a listening socket, the store URL or "none" in
+ROAM_STORE, the file of the orders in ROAM_ORDERS and that of the keys in
+ROAM_KEYS, which may be empty; ROAM_SEAL is "allow" to let sessions in whose mark
+is not sealed. It stops on SIGTERM, without losing a request, and when its
+standard input ends. A few times a second it writes what it has to say of itself
+to its standard output, as a line of JSON.
 
 GET /livez is answered with 200 as long as the process can answer, and
-GET /readyz with 503 while it stops, and while its store has not answered it
-for a second: another server may have more luck. If none has, each of them
+GET /readyz with 503 while it stops, while it lacks the key that ROAM_KEY names (an
+id and a check as of "roam key list"), and while its store has not answered it for
+a second: another server may have more luck. If none has, each of them
 still serves the pages that need no session, so a balancer should fall back on
 the servers that live when none is ready, as the one of "roam up" does.`)
 	name := fs.String("name", "", "`NAME`: of the server, shown on each page")
@@ -49,6 +51,9 @@ the servers that live when none is ready, as the one of "roam up" does.`)
 			return misuse("want 1 or 2")("%s is %q", envVersion, v)
 		}
 	}
+	if url == farm.NoStore {
+		return serveMembers(ctx, std, *name, logger)
+	}
 	store, err := openStore(ctx, url, logger)
 	if err != nil {
 		return err
@@ -66,13 +71,11 @@ the servers that live when none is ready, as the one of "roam up" does.`)
 		Server:   *name,
 		Sessions: store,
 		// Sessions that are in this server's memory already need no copy there.
-		NearCache:     url != farm.MemoryStore,
-		Sealer:        sealer,
-		AllowUnsealed: os.Getenv(farm.EnvSeal) == farm.SealAllow,
-		Orders:        orders,
-		// The balancer is on this machine. So is everybody else who can
-		// reach this socket, and could name an address that is not theirs.
-		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+		NearCache:      url != farm.MemoryStore,
+		Sealer:         sealer,
+		AllowUnsealed:  os.Getenv(farm.EnvSeal) == farm.SealAllow,
+		Orders:         orders,
+		TrustedProxies: thisMachine,
 		Version:        version,
 		Stopping:       ctx.Done(),
 		Logger:         logger,
@@ -94,7 +97,7 @@ the servers that live when none is ready, as the one of "roam up" does.`)
 	done := make(chan error, 1)
 	go func() { done <- site.Run(background) }()
 	err = farm.Serve(ctx, std.In, farm.Site{
-		Handler: site.Handler(), Logger: logger, Ready: within.ready, Report: std.Out,
+		Handler: site.Handler(), Logger: logger, Ready: sameKeys(keys, logger, within.ready), Report: std.Out,
 		Vitals: func() farm.Vitals {
 			return farm.Vitals{StoreDown: within.down(), StoreConns: connections(store), LostWrites: site.Lost()}
 		},
@@ -104,12 +107,47 @@ the servers that live when none is ready, as the one of "roam up" does.`)
 	return errors.Join(err, <-done)
 }
 
+// serveMembers is serve without a store: another site, which keeps nothing but
+// who is it. A server of it is ready as soon as it has the keys, and stays so.
+func serveMembers(ctx context.Context, std *stdio, name string, logger *slog.Logger) error {
+	keys, err := openKeys(ctx, logger)
+	if err != nil {
+		return err
+	}
+	if keys == nil {
+		return misuse("\"%s up --store none\" starts such servers", self())("serve without a store needs %s", farm.EnvKeys)
+	}
+	site, err := members.New(members.Config{
+		Server:         name,
+		Sealer:         keys.Sealer(ticketName, "roam sample club, development", "ticket"),
+		TrustedProxies: thisMachine,
+		Logger:         logger,
+	})
+	if err != nil {
+		return err
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- keys.Run(background) }() // without it this server would not learn of a dropped key
+	err = farm.Serve(ctx, std.In, farm.Site{
+		Handler: site.Handler(), Logger: logger, Ready: sameKeys(keys, logger, nil), Report: std.Out,
+		Vitals: func() farm.Vitals { return farm.Vitals{} },
+	})
+	stop()
+	return errors.Join(err, <-done)
+}
+
+// The balancer is on this machine. So is everybody else who can reach the
+// socket of a server, and could name an address that is not theirs.
+var thisMachine = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+
 // A sealed mark is opened only where it was meant to be: under its own name, and by
 // the servers of one site in one environment. Somebody who runs this shop for
 // real, or twice, has another audience.
 const (
-	markName = "__Host-roam-mark"
-	audience = "roam sample shop, development"
+	markName   = "__Host-roam-mark"
+	ticketName = "__Host-roam-ticket"
+	audience   = "roam sample shop, development"
 )
 
 // openKeys returns the keys of the farm, nil if it has none.

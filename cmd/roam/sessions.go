@@ -24,7 +24,7 @@ func sessionsCommands() []command {
 	return []command{
 		{groupSession, "list", "who is logged in", sessionsList},
 		{groupSession, "show", "all that a session holds, but for its secrets", sessionsShow},
-		{groupSession, "revoke", "end a session, or all of a user's", sessionsRevoke},
+		{groupSession, "revoke", "end a session, all of a user's, or all of a time", sessionsRevoke},
 		{groupSession, "prune", "remove what ended long ago", sessionsPrune},
 		{groupSession, "restored", "tell the store that a backup was put back", sessionsRestored},
 	}
@@ -318,18 +318,42 @@ func sessionsRevoke(ctx context.Context, std *stdio, args []string) (err error) 
 	d := newDesk(std, "sessions revoke [ID] [flags]", `
 Ends one session, or all of a user's, for good: when the command returns, no
 server that shares the store lets it in, and a request that was still in flight
-cannot bring it back. The visitor is told the reason.`)
+cannot bring it back. The visitor is told the reason.
+
+With --started-after it ends all sessions, guests' too, that began or were logged
+in since then, until --started-before or else now. This is for when logins could
+not be trusted for a while: first mend what was wrong, then end what it let in. If
+a key may have got out, drop it first ("roam help key"): a mark that somebody made
+with it is of no session in the store, so nothing here can end it. A time is one by
+the store's clock, such as 2026-11-21T10:00:00Z, or how long ago it was, such as
+36h. To give the command again goes on where it stopped.`)
 	user := d.String("user", "", "`USER`: end all of this one's sessions")
+	after := d.String("started-after", "", "`TIME`: end all sessions that were started since")
+	before := d.String("started-before", "", "`TIME`: and not later than this; if not given, now")
 	why := d.String("why", string(roam.Revoked), "`REASON`: what the visitor is told, at most 64 bytes")
 	got, err := d.parse(args, "[ID]")
 	if err != nil {
 		return err
 	}
-	if (got[0] == "") == (*user == "") {
-		return misuse("usage: %s %s", self(), d.line)("sessions revoke needs either an ID or --user")
+	if *before != "" && *after == "" {
+		return misuse("want for instance --started-after 36h")("--started-before needs --started-after: from when on")
+	}
+	ways := 0
+	for _, way := range []string{got[0], *user, *after} {
+		if way != "" {
+			ways++
+		}
+	}
+	if ways != 1 {
+		return misuse("usage: %s %s", self(), d.line)("sessions revoke needs either an ID, --user or --started-after")
+	}
+	if *after != "" { // a misspelt time is noticed without a store
+		if _, err := momentOf("started-after", *after, time.Now()); err != nil {
+			return err
+		}
 	}
 	var id roam.ID
-	if *user == "" {
+	if got[0] != "" {
 		if id, err = parseID(got[0]); err != nil {
 			return err
 		}
@@ -344,9 +368,22 @@ cannot bring it back. The visitor is told the reason.`)
 		return err
 	}
 	n := 0
-	if *user != "" {
+	switch {
+	case *after != "":
+		var nobody roam.Record
+		if nobody, err = store.Load(ctx, roam.ID{}, roam.Want{}); !errors.Is(err, roam.ErrNotFound) { // it tells the store's time
+			return fmt.Errorf("the store's clock cannot be read: %w", err)
+		}
+		var w window
+		if w, err = windowOf(*after, *before, nobody.Now); err != nil {
+			return err
+		}
+		if n, err = revokeWindow(ctx, store, w, roam.Reason(*why), std.Err); err != nil {
+			return hinted(fmt.Errorf("after %d sessions were ended: %w", n, err), "give the command again: it goes on from here")
+		}
+	case *user != "":
 		n, err = m.RevokeUser(ctx, *user, roam.Reason(*why))
-	} else {
+	default:
 		var rec roam.Record
 		if rec, err = load(ctx, store, id); err != nil {
 			return err

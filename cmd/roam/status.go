@@ -51,7 +51,11 @@ Shows what runs where and what it did since the farm was started.
 	if *asJSON {
 		return printJSON(std.Out, info)
 	}
-	fmt.Fprintf(std.Out, "%s, %s, sessions in %s\n\n", info.URL, info.Policy, info.Store)
+	where := "sessions in " + info.Store
+	if info.Store == farm.NoStore {
+		where = "no store"
+	}
+	fmt.Fprintf(std.Out, "%s, %s, %s\n\n", info.URL, info.Policy, where)
 	printServers(std.Out, info.Servers, time.Now())
 	return nil
 }

@@ -29,7 +29,7 @@ sessions, if it is not the table that "roam schema postgres" makes.`
 
 // A storeURL is a store URL that was understood.
 type storeURL struct {
-	scheme string // "sqlite", "memory" or "postgres"
+	scheme string // "sqlite", "memory", "postgres", or "none" for no store at all
 	file   string // of sqlite, in the system's form
 	dsn    string // of postgres, for the driver: without the parameters that are ours
 
@@ -47,6 +47,8 @@ var (
 func parseStore(text string) (storeURL, error) {
 	name, rest, ok := strings.Cut(text, ":")
 	switch {
+	case text == farm.NoStore:
+		return storeURL{scheme: text}, nil
 	case strings.HasPrefix(text, "jdbc:"):
 		return storeURL{}, misuse("did you mean %q?", fromJDBC(text))("the store %q is a URL of Java's", farm.Redact(text))
 	case keyValue(text):
@@ -67,6 +69,8 @@ func parseStore(text string) (storeURL, error) {
 		return storeURL{scheme: name}, nil
 	case "postgres", "postgresql":
 		return parsePostgres(text, name, rest)
+	case farm.NoStore:
+		return storeURL{}, misuse("write \"none\", with nothing after it")("the store %q is more than the word", farm.Redact(text))
 	}
 	for _, p := range planned {
 		if p == name {

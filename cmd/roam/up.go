@@ -37,13 +37,19 @@ several machines you would hand out one file, see "roam help key". To switch a f
 that has sessions from --seal off to on, run it with --seal allow until the
 sessions from before are over: then nobody is logged out.
 
+With --store none there is no database. The servers then serve another site, a
+club's, which keeps nothing but who is logged in, sealed into the cookie with the
+same keys. Kill what you like: nobody is logged out. What that gives up is on its
+pages: nobody can be logged out from elsewhere, and a stolen cookie is good until
+its deadline.
+
 In PostgreSQL the tables of the sessions are made if they are missing. If the
 URL has a password, rather put it into $ROAM_STORE than on the command line,
 which every user of this machine can read.
 `+storeManual)
 	o := farm.Options{}
 	fs.IntVar(&o.Servers, "servers", 3, "`N`: how many web servers, 1 to 20")
-	fs.StringVar(&o.Store, "store", "", "`URL`: where the sessions are; if not given, $ROAM_STORE, or sqlite in the data folder")
+	fs.StringVar(&o.Store, "store", "", "`URL`: where the sessions are, or none; by default $ROAM_STORE, else sqlite in --dir")
 	fs.StringVar(&o.Policy, "policy", "round-robin", "`POLICY`: of the balancer; or sticky-cookie")
 	fs.StringVar(&o.Seal, "seal", farm.SealOn, "`MODE`: of the marks: on, off, or allow for both kinds")
 	fs.StringVar(&o.Listen, "listen", "127.0.0.1:8443", "`ADDRESS`: of the balancer; port 0 is a free one")
@@ -72,6 +78,9 @@ which every user of this machine can read.
 		if o.Store, err = absolute(o.Store); err != nil {
 			return err
 		}
+	}
+	if o.Store == farm.NoStore && o.Seal != farm.SealOn {
+		return misuse("leave --seal away")("--seal is %q, and without a store there is nothing but what is sealed", o.Seal)
 	}
 	if o.Dir, err = filepath.Abs(*dir); err != nil {
 		return err
@@ -127,29 +136,45 @@ func welcome(out io.Writer, info farm.Info, where string) {
 		fmt.Fprintf(t, "  %s\t%s\tpid %d\t%s\n", s.Name, s.Address, s.PID, s.State)
 	}
 	t.Flush()
-	fmt.Fprintf(out, "  sessions  %s\n  logs      %s\n", info.Store, filepath.Join(info.Dir, "logs"))
+	none := info.Store == farm.NoStore
+	sessions := info.Store
+	if none {
+		sessions = "in each browser, sealed; there is no store"
+	}
+	fmt.Fprintf(out, "  sessions  %s\n  logs      %s\n", sessions, filepath.Join(info.Dir, "logs"))
 	if info.Seal != farm.SealOff {
 		fmt.Fprintf(out, "  keys      %s\n", farm.KeyFile(info.Dir))
 	}
-	fmt.Fprintf(out, "\nThe shop is at %s\n", info.URL)
+	site, todo := "shop", "fill a cart"
+	if none {
+		site, todo = "club", "look at the members' pages"
+	}
+	fmt.Fprintf(out, "\nThe %s is at %s\n", site, info.URL)
 	fmt.Fprintf(out, "  Your browser will warn you: the certificate is from this farm's own authority.\n")
 	fmt.Fprintf(out, "  For curl:  curl --cacert %s %s\n", quote(info.RootCert), info.URL)
 	second := info.Servers[min(1, len(info.Servers)-1)].Name
 	first := info.Servers[0].Name
-	fmt.Fprintf(out, "\nLog in as %s with the password %s, fill a cart, and then try in another terminal:\n",
-		shop.Accounts()[0], shop.Password)
+	fmt.Fprintf(out, "\nLog in as %s with the password %s, %s, and then try in another terminal:\n",
+		shop.Accounts()[0], shop.Password, todo)
 	t = tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	for _, row := range [][2]string{
+	rows := [][2]string{
 		{"status", "what runs where"},
 		{"drain " + second, "no new requests for " + second + "; \"undrain " + second + "\" undoes it"},
 		{"kill " + first, "kill -9, as a crash would"},
 		{"start " + first, "start it again"},
 		{"roll", "replace every server, one after the other"},
 		{"sessions list", "who is logged in, on whichever server"},
-	} {
+	}
+	if none {
+		rows = rows[:len(rows)-1]
+	}
+	for _, row := range rows {
 		fmt.Fprintf(t, "  %s %s%s\t%s\n", self(), row[0], where, row[1])
 	}
 	t.Flush()
+	if none {
+		fmt.Fprintf(out, "To log everybody out drop the key in use, which is listed by\n  %s key list %s\n", self(), quote(farm.KeyFile(info.Dir)))
+	}
 	fmt.Fprintf(out, "\nA server that dies stays down until you start it. ^C stops the farm.\n")
 }
 
@@ -174,6 +199,9 @@ func kept(info farm.Info, dir string) string {
 	data := filepath.Join(dir, "data")
 	if strings.HasPrefix(info.Store, "sqlite:") && strings.HasPrefix(info.Store, farm.DefaultStore(dir)) {
 		return "stopped; sessions and orders are kept in " + data
+	}
+	if info.Store == farm.NoStore {
+		return "stopped; the keys are kept in " + farm.KeyFile(dir) + ", and with them everybody's login"
 	}
 	if info.Store == farm.MemoryStore {
 		return "stopped; the sessions are gone, orders are kept in " + data

@@ -49,7 +49,7 @@ var (
 type Options struct {
 	Servers int    // how many web servers; 0 means 3
 	Dir     string // data folder, made if missing: authority, databases, logs, control socket
-	Store   string // store URL for the sessions; "" means sqlite in Dir; ignored with Local
+	Store   string // store URL for the sessions, or NoStore; "" means sqlite in Dir; ignored with Local
 	Local   bool   // each server keeps its sessions in its own memory: the design that loses them
 	Policy  string // "round-robin", the default, or "sticky-cookie"
 	Seal    string // SealOn, the default, SealAllow or SealOff; always off without a database
@@ -75,10 +75,11 @@ type Options struct {
 
 // The environment of a web server.
 const (
-	EnvStore  = "ROAM_STORE"  // the store URL, MemoryStore if sessions are local
+	EnvStore  = "ROAM_STORE"  // the store URL, MemoryStore if sessions are local, NoStore if there are none
 	EnvOrders = "ROAM_ORDERS" // the database file of the shop's orders
 	EnvKeys   = "ROAM_KEYS"   // the key file of the sealed marks, "" if marks are plain
 	EnvSeal   = "ROAM_SEAL"   // what Options.Seal says
+	EnvKey    = "ROAM_KEY"    // the fingerprint of a key that it must have to be ready, "" for none
 )
 
 // Whether the marks of sessions are sealed. The key file is made in the farm's
@@ -94,6 +95,10 @@ const (
 
 // MemoryStore is the store URL of sessions in each server's own memory.
 const MemoryStore = "memory:"
+
+// NoStore is in place of a store URL if there is no store: who is logged in is
+// sealed into cookies and nowhere else, so servers share the keys alone.
+const NoStore = "none"
 
 const (
 	maxServers = 20
@@ -225,6 +230,9 @@ func (o *Options) resolve() error {
 	case SealOn, SealAllow, SealOff:
 	default:
 		return fmt.Errorf("farm: Options.Seal is %q: want %s, %s or %s", o.Seal, SealOn, SealAllow, SealOff)
+	}
+	if o.Store == NoStore && o.Seal != SealOn {
+		return fmt.Errorf("farm: Options.Seal is %q without a store: there is nothing but what is sealed", o.Seal)
 	}
 	if o.Store == MemoryStore { // a sealed mark would speak for a session that only another server has
 		o.Seal = SealOff

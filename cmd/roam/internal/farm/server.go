@@ -16,6 +16,7 @@ import (
 
 	"github.com/roam-web/roam/cmd/roam/internal/balancer"
 	"github.com/roam-web/roam/graceful"
+	"github.com/roam-web/roam/sealed"
 )
 
 // A State is what an operator wants to know first about a server.
@@ -272,6 +273,7 @@ func (f *Farm) spawn(s *server) (*process, error) {
 		EnvOrders+"="+filepath.Join(f.opts.Dir, "data", "orders.db"),
 		EnvKeys+"="+f.keys(),
 		EnvSeal+"="+f.opts.Seal,
+		EnvKey+"="+f.fingerprint(),
 	)
 	if f.opts.Env != nil {
 		cmd.Env = append(cmd.Env, f.opts.Env(s.name)...) // the last of a name counts
@@ -310,6 +312,21 @@ func (f *Farm) keys() string {
 		return ""
 	}
 	return KeyFile(f.opts.Dir)
+}
+
+// fingerprint names the key with which servers seal now, so that one with other
+// keys can tell. It is "" without keys, and for a file that the servers refuse.
+func (f *Farm) fingerprint() string {
+	if f.opts.Seal == SealOff {
+		return ""
+	}
+	keys, _ := sealed.List(KeyFile(f.opts.Dir))
+	for _, k := range keys {
+		if k.State == sealed.Current {
+			return k.Fingerprint()
+		}
+	}
+	return ""
 }
 
 // listen opens the server's address again, or a free one the first time. If

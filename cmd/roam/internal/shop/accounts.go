@@ -23,18 +23,18 @@ const Password = "tea"
 //go:embed accounts.txt
 var accountsFile string
 
-// accounts knows passwords by their hashes.
-type accounts struct {
+// Passwords knows the passwords of the sample accounts by their hashes.
+type Passwords struct {
 	hashes map[string]string
 	names  []string
 	slots  chan struct{} // as many checks run at once; each takes 19 MiB
 }
 
-// newAccounts allows as many checks at once as there are processors: more
+// NewPasswords allows as many checks at once as there are processors: more
 // would not be faster, and a storm of logins waits instead of eating all
 // memory.
-func newAccounts() *accounts {
-	a := &accounts{hashes: make(map[string]string), slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+func NewPasswords() *Passwords {
+	a := &Passwords{hashes: make(map[string]string), slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	for line := range strings.Lines(accountsFile) {
 		if name, phc, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
 			a.hashes[name] = phc
@@ -45,11 +45,11 @@ func newAccounts() *accounts {
 }
 
 // Accounts returns the names of the sample accounts, sorted.
-func Accounts() []string { return slices.Sorted(slices.Values(newAccounts().names)) }
+func Accounts() []string { return slices.Sorted(slices.Values(NewPasswords().names)) }
 
-// check reports whether the password is the user's. A user who does not exist
+// Check reports whether the password is the user's. A user who does not exist
 // costs the same work, so that its time does not tell who has an account.
-func (a *accounts) check(ctx context.Context, user, password string) (bool, error) {
+func (a *Passwords) Check(ctx context.Context, user, password string) (bool, error) {
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()

@@ -47,7 +47,7 @@ func (s *Shop) loginForm(w http.ResponseWriter, r *http.Request) error {
 // decides anew how long its session lives.
 func (s *Shop) login(w http.ResponseWriter, r *http.Request) error {
 	form := loginPage{Next: r.PostFormValue("next"), User: r.PostFormValue("user"), Remember: r.PostFormValue("remember") != "", Again: r.PostFormValue("again") != ""}
-	ok, err := s.accounts.check(r.Context(), form.User, r.PostFormValue("password"))
+	ok, err := s.accounts.Check(r.Context(), form.User, r.PostFormValue("password"))
 	if err != nil {
 		return err
 	}

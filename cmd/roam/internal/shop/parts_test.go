@@ -107,7 +107,7 @@ func TestABrokenOrdersDatabaseIsAPauseNotALogout(t *testing.T) {
 }
 
 func TestPasswordsAreHashedAsOWASPAsks(t *testing.T) {
-	a := newAccounts()
+	a := NewPasswords()
 	if len(a.names) < 3 || !slices.Contains(a.names, "ann") || !slices.Contains(a.names, "bob") || !slices.Contains(a.names, "carl") {
 		t.Fatalf("accounts are %q", a.names)
 	}
@@ -124,7 +124,7 @@ func TestPasswordsAreHashedAsOWASPAsks(t *testing.T) {
 	}
 	for _, name := range []string{"ann", "zoe"} {
 		for password, want := range map[string]bool{Password: true, "Tea": false, "": false} {
-			if got, err := a.check(t.Context(), name, password); got != want || err != nil {
+			if got, err := a.Check(t.Context(), name, password); got != want || err != nil {
 				t.Errorf("%s with %q: %v, %v; want %v", name, password, got, err, want)
 			}
 		}
@@ -135,26 +135,26 @@ func TestPasswordsAreHashedAsOWASPAsks(t *testing.T) {
 // whose password must not open anything.
 func TestAnUnknownUserHasNoPassword(t *testing.T) {
 	for _, name := range []string{"", "nobody", "ANN"} {
-		if ok, err := newAccounts().check(t.Context(), name, Password); ok || err != nil {
+		if ok, err := NewPasswords().Check(t.Context(), name, Password); ok || err != nil {
 			t.Errorf("%q: %v, %v; want no", name, ok, err)
 		}
 	}
 }
 
 func TestALoginStormWaits(t *testing.T) {
-	a := newAccounts()
+	a := NewPasswords()
 	for range cap(a.slots) {
 		a.slots <- struct{}{}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if ok, err := a.check(ctx, "ann", Password); ok || !errors.Is(err, context.Canceled) {
+	if ok, err := a.Check(ctx, "ann", Password); ok || !errors.Is(err, context.Canceled) {
 		t.Errorf("with all slots taken: %v, %v; want to wait for one until cancelled", ok, err)
 	}
 }
 
 func TestVerifyRefusesHashesItCannotRead(t *testing.T) {
-	good := newAccounts().hashes["ann"]
+	good := NewPasswords().hashes["ann"]
 	for _, phc := range []string{
 		"", "tea", strings.Replace(good, "argon2id", "argon2i", 1), strings.Replace(good, "v=19", "v=16", 1),
 		strings.Replace(good, "m=19456", "m=x", 1), good[:strings.LastIndexByte(good, '$')+1], good + "=",

@@ -87,7 +87,7 @@ type Shop struct {
 	sessions *roam.Manager[Visit]
 	web      *roam.Web[Visit]
 	orders   *orders
-	accounts *accounts
+	accounts *Passwords
 	stopping <-chan struct{}
 	log      *slog.Logger
 }
@@ -139,7 +139,7 @@ func New(cfg Config) (*Shop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Shop{cfg.Server, sessions, web, orders, newAccounts(), cfg.Stopping, log}, nil
+	return &Shop{cfg.Server, sessions, web, orders, NewPasswords(), cfg.Stopping, log}, nil
 }
 
 // Run does the background work of the sessions until ctx is done; see
@@ -158,7 +158,7 @@ func (s *Shop) Close() error { return s.orders.close() }
 func (s *Shop) Handler() http.Handler {
 	own := http.NewCrossOriginProtection()
 	own.SetDenyHandler(s.page(func(http.ResponseWriter, *http.Request) error { return errForeign }))
-	return s.headers(http.MaxBytesHandler(own.Handler(s.routes()), maxForm))
+	return Headers(s.server, http.MaxBytesHandler(own.Handler(s.routes()), maxForm))
 }
 
 // maxForm is far above the largest form here, in bytes.
@@ -226,13 +226,13 @@ func (s *Shop) page(h handler) http.Handler {
 	})
 }
 
-// headers sets what every response has. Strict-Transport-Security is missing
+// Headers sets what every response of a server has. Strict-Transport-Security is missing
 // on purpose: on a developer's machine it would bind all other programs that
 // listen on the same host.
-func (s *Shop) headers(next http.Handler) http.Handler {
+func Headers(server string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("X-Server", s.server)
+		h.Set("X-Server", server)
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "+
 			"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")

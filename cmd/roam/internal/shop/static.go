@@ -43,15 +43,27 @@ func readAssets() map[string]asset {
 	return all
 }
 
-// static serves an asset. While servers are upgraded one by one, a page of one
+// static serves an asset.
+func (s *Shop) static(w http.ResponseWriter, r *http.Request) error {
+	if !ServeAsset(w, r) {
+		return errNoPage
+	}
+	return nil
+}
+
+// AssetPath is where a page finds an asset, such as the style sheet "shop.css".
+func AssetPath(name string) string { return assets[name].path }
+
+// ServeAsset serves the asset that the path value "file" names, and reports
+// whether there is one. While servers are upgraded one by one, a page of one
 // version may ask a server of another version for its style: an older or newer
 // one is better than none, but is not to be kept under that name.
-func (s *Shop) static(w http.ResponseWriter, r *http.Request) error {
+func ServeAsset(w http.ResponseWriter, r *http.Request) bool {
 	base, rest, _ := strings.Cut(r.PathValue("file"), ".")
 	hash, ext, _ := strings.Cut(rest, ".")
 	a, ok := assets[base+"."+ext]
 	if !ok {
-		return errNoPage
+		return false
 	}
 	h := w.Header()
 	h.Set("ETag", `"`+a.hash+`"`)
@@ -60,5 +72,5 @@ func (s *Shop) static(w http.ResponseWriter, r *http.Request) error {
 		h.Set("Cache-Control", "no-cache")
 	}
 	http.ServeContent(w, r, a.name, time.Time{}, bytes.NewReader(a.content))
-	return nil
+	return true
 }

@@ -67,7 +67,7 @@ var templates = parseTemplates()
 
 func parseTemplates() map[string]*template.Template {
 	shared := template.Must(template.New("").Funcs(template.FuncMap{
-		"asset":   func(name string) string { return assets[name].path },
+		"asset":   AssetPath,
 		"product": productNamed,
 		"add":     func(a, b int) int { return a + b },
 		"mul":     func(a, b int) int { return a * b },
@@ -111,9 +111,12 @@ func (p page) Items(n int) string {
 
 // Tint is the number of the colour by which one tells servers apart at a
 // glance.
-func (p page) Tint() int {
+func (p page) Tint() int { return Tint(p.Server) }
+
+// Tint is that number of any server.
+func Tint(server string) int {
 	sum := 0
-	for _, b := range []byte(p.Server) {
+	for _, b := range []byte(server) {
 		sum += int(b)
 	}
 	return sum % 6
