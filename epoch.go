@@ -22,8 +22,9 @@ type past struct {
 	epoch atomic.Uint64 // the store's present epoch, 0 until it has answered once
 	turn  chan struct{} // held by the one who makes ends again
 
-	feed sync.Mutex // held while the log is read
-	next Cursor     // of the log, under feed
+	feed chan struct{} // held by the one who reads the log
+	next Cursor        // of the log, under feed
+	read watermark     // the last one, under feed
 	mark atomic.Pointer[watermark]
 
 	mu        sync.RWMutex
@@ -219,7 +220,7 @@ func (m *Manager[T]) behind(ctx context.Context, tok Token, rec *Record) error {
 // Lost returns how many writes that this manager had acknowledged the store
 // was found to have lost: by a failover to a replica that had not received
 // them, or by a backup put back. While Run runs they are looked for whenever
-// the store's epoch changes, and sealed marks tell of them at any time; sessions whose writes are gone stay as the store
-// has them, and nobody is logged out for it. It is 0 for a store that keeps
-// what it acknowledges.
+// the store's epoch changes, and sealed marks tell of them at any time;
+// sessions whose writes are gone stay as the store has them, and nobody is
+// logged out for it. It is 0 for a store that keeps what it acknowledges.
 func (m *Manager[T]) Lost() uint64 { return m.past.lost.Load() }

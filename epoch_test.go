@@ -132,10 +132,12 @@ func TestALogoutThatAFailoverLostIsMadeAgain(t *testing.T) {
 
 // Nobody asks for the session by way of the server that ended it.
 func TestAnEndIsMadeAgainByEveryServerThatKnowsIt(t *testing.T) {
-	for name, end := range map[string]func(m *roam.Manager[Cart], s roam.Session[Cart]) error{
-		"Logout": func(m *roam.Manager[Cart], s roam.Session[Cart]) error { return m.Logout(t.Context(), s.Token) },
-		"RevokeUser": func(m *roam.Manager[Cart], s roam.Session[Cart]) error {
-			_, err := m.RevokeUser(t.Context(), s.User, roam.Revoked)
+	for name, end := range map[string]func(ctx context.Context, m *roam.Manager[Cart], s roam.Session[Cart]) error{
+		"Logout": func(ctx context.Context, m *roam.Manager[Cart], s roam.Session[Cart]) error {
+			return m.Logout(ctx, s.Token)
+		},
+		"RevokeUser": func(ctx context.Context, m *roam.Manager[Cart], s roam.Session[Cart]) error {
+			_, err := m.RevokeUser(ctx, s.User, roam.Revoked)
 			return err
 		},
 	} {
@@ -146,7 +148,7 @@ func TestAnEndIsMadeAgainByEveryServerThatKnowsIt(t *testing.T) {
 				running(t, other)
 				ann := login(t, dying, roam.Token{}, "ann")
 				p.lag()
-				if err := end(dying, ann); err != nil {
+				if err := end(t.Context(), dying, ann); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(1500 * time.Millisecond) // the other one reads the log once a second

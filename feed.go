@@ -45,16 +45,27 @@ func (w *watermark) clock() (now int64, young bool) {
 
 // named is what the log says of a session.
 type named struct {
-	version uint64    // what was known of older versions no longer holds
-	why     Reason    // "" if the session lives on
-	at      time.Time // when this program learned of it
+	version, epoch uint64    // what was known of older versions no longer holds
+	why            Reason    // "" if the session lives on
+	at             time.Time // when this program learned of it
+}
+
+// overrules reports whether what was seen of the session no longer holds. An
+// end does for good. A login may be lost with its epoch: then what the next one
+// says of the session counts, whatever its version.
+func (n *named) overrules(seen mark) bool {
+	return n.why != "" || n.epoch >= seen.epoch && n.version > seen.version
 }
 
 // follow reads on in the store's log.
 func (m *Manager[T]) follow(ctx context.Context) error {
 	p := &m.past
-	p.feed.Lock()
-	defer p.feed.Unlock()
+	select {
+	case p.feed <- struct{}{}:
+		defer func() { <-p.feed }()
+	case <-ctx.Done():
+		return unavailable(ctx.Err())
+	}
 	began := time.Now()
 	log, err := m.store.Ends(ctx, p.next)
 	if err != nil {
@@ -66,7 +77,7 @@ func (m *Manager[T]) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.name(log.Ends...)
+	p.name(log.Epoch, log.Ends...)
 	p.next = log.Next
 	if !counts {
 		return nil // the log of the new epoch is complete with the next read
@@ -78,13 +89,18 @@ func (m *Manager[T]) follow(ctx context.Context) error {
 	}
 	mark.since = p.forgot
 	p.mu.Unlock()
+	last := p.read
+	p.read = *mark
 	p.mark.Store(mark)
-	m.confirm(ctx, m.watches.check(log.Ends, mark.now))
+	m.watches.check(log.Ends, log.Epoch)
+	if last.epoch != mark.epoch || max(elapsed(last.began), time.Duration(mark.now-last.now)*time.Microsecond) >= LogKept {
+		m.watches.doubt() // the log may no longer have, or never had, what ended since
+	}
 	return nil
 }
 
-// name remembers entries of the log.
-func (p *past) name(ends ...End) {
+// name remembers entries of the log of an epoch.
+func (p *past) name(epoch uint64, ends ...End) {
 	if len(ends) == 0 {
 		return
 	}
@@ -96,13 +112,13 @@ func (p *past) name(ends ...End) {
 	}
 	for _, e := range ends {
 		n, known := p.named[e.ID]
-		if known && n.why != "" || known && e.Version < n.version {
+		if known && (n.why != "" || n.epoch > epoch || n.epoch == epoch && n.version > e.Version) {
 			continue
 		}
 		if !known && len(p.named) >= maxNamed {
 			p.forget(now)
 		}
-		p.named[e.ID] = named{e.Version, e.Why, now}
+		p.named[e.ID] = named{e.Version, epoch, e.Why, now}
 	}
 }
 

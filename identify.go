@@ -34,40 +34,51 @@ func (m *Manager[T]) Identify(ctx context.Context, tok Token) (Identity, error) 
 	return who, err
 }
 
-// identify also takes what tok's mark says, if it is a sealed one, and returns the version of the
-// session by which it decided.
-func (m *Manager[T]) identify(ctx context.Context, tok Token, seal *fact) (Identity, uint64, error) {
+// identify also takes what tok's mark says, if it is a sealed one, and returns
+// how new what it decided by was.
+func (m *Manager[T]) identify(ctx context.Context, tok Token, seal *fact) (Identity, mark, error) {
 	if tok.IsZero() {
-		return Identity{}, 0, nil
+		return Identity{}, mark{}, nil
 	}
 	p := &m.past
-	mark := p.mark.Load() // before the log is looked up: it tells up to where that is complete
-	now, young := mark.clock()
+	var read *watermark
+	var name named
+	for again := true; again; again = p.mark.Load() != read { // up to there is complete what was looked up
+		read, name = p.mark.Load(), p.lookUp(tok.id)
+	}
+	now, young := read.clock()
 	if young {
-		name := p.lookUp(tok.id)
-		if tok.mark.sealed && mark.holds(seal, name, now, sealWindow) {
+		switch f, known := p.facts.get(tok); {
+		case tok.mark.sealed && read.holds(seal, name, now, sealWindow):
 			if !seal.known {
 				p.facts.put(tok, *seal)
 			}
-			return m.identity(ctx, tok, seal, now), seal.version, nil
-		}
-		if f, ok := p.facts.get(tok); ok && mark.holds(&f, name, now, sealWindow) {
-			return m.identity(ctx, tok, &f, now), f.version, nil
+			return m.identity(ctx, tok, seal, now), seal.news(), nil
+		case known && read.holds(&f, name, now, sealWindow):
+			return m.identity(ctx, tok, &f, now), f.news(), nil
 		}
 	}
 	var rec Record
 	if err := m.load(ctx, tok, "", tok.want(), &rec); err != nil {
-		return Identity{}, 0, err
+		return Identity{}, mark{}, err
 	}
 	f := factOf(&rec)
+	who := m.identity(ctx, tok, &f, f.verified)
+	if read != nil {
+		// A near cache answers with the present time what it knows by the log,
+		// as far as that has been read.
+		f.verified = min(f.verified, read.now)
+	}
 	p.facts.put(tok, f)
-	return m.identity(ctx, tok, &f, f.verified), f.version, nil
+	return who, f.news(), nil
 }
+
+func (f *fact) news() mark { return mark{version: f.version, epoch: f.epoch} }
 
 // holds reports whether f still tells how the session is at the time now, in
 // the store's time, so far as anybody who has read the log up to w can know.
 func (w *watermark) holds(f *fact, name named, now int64, window time.Duration) bool {
-	return f.epoch == w.epoch && f.version >= name.version &&
+	return f.epoch == w.epoch && !name.overrules(f.news()) &&
 		f.verified > w.since && f.verified <= now && now-f.verified < window.Microseconds() &&
 		now < f.deadline()
 }
@@ -98,7 +109,8 @@ func (f *fact) identity(id ID) Identity {
 }
 
 // stale is what identify falls back to when the store does not answer and the
-// page can do with what was true not longer than so long ago.
+// page can do with what was true not longer than so long ago, or than ends are
+// remembered.
 func (m *Manager[T]) stale(tok Token, seal *fact, atMost time.Duration) (who Identity, ok bool) {
 	p := &m.past
 	mark := p.mark.Load()
@@ -111,7 +123,7 @@ func (m *Manager[T]) stale(tok Token, seal *fact, atMost time.Duration) (who Ide
 	if tok.mark.sealed && (!known || seal.verified > f.verified) {
 		f, known = *seal, true
 	}
-	if !known || !mark.holds(&f, name, now, atMost) {
+	if !known || !mark.holds(&f, name, now, min(atMost, LogKept)) {
 		return who, false
 	}
 	who = f.identity(tok.id)

@@ -38,7 +38,7 @@ func New[T any](store Store, opts *Options) (*Manager[T], error) {
 		return nil, err
 	}
 	m := &Manager[T]{store: store, opts: resolved, sharing: sharingOf[T]()}
-	m.past.turn = make(chan struct{}, 1)
+	m.past.turn, m.past.feed = make(chan struct{}, 1), make(chan struct{}, 1)
 	return m, nil
 }
 
@@ -139,6 +139,10 @@ func (m *Manager[T]) Login(ctx context.Context, tok Token, in Login, fn func(*T)
 			r.Idle, r.Lifetime = m.allow(in)
 			return fresh, called(fn, data)
 		})
+	}
+	if err == nil {
+		// This server need not wait for the log to know that the old secret is dead.
+		m.past.name(s.Token.hand.rec.Epoch, End{ID: s.ID, Version: s.Token.hand.rec.Version})
 	}
 	if errors.Is(err, errAnotherUser) {
 		if err = m.end(ctx, tok.id, Replaced); err == nil {
@@ -255,7 +259,9 @@ func (m *Manager[T]) RevokeUser(ctx context.Context, user string, why Reason, ex
 		return err
 	})
 	if n > 0 {
-		m.follow(ctx) // to know which; if it fails Run tries again within a second
+		if m.follow(ctx) != nil { // which were they?
+			m.past.mark.Store(nil) // until the log can be read again, the store is asked
+		}
 		m.log(ctx, "revoked user", ID{}, user, slog.String("reason", string(why)), slog.Int("sessions", n))
 	}
 	return n, err
@@ -585,7 +591,7 @@ var errEpoch = errors.New("roam: written as the store's epoch changed")
 func (m *Manager[T]) end(ctx context.Context, id ID, why Reason) error {
 	err := m.insist(ctx, func(ctx context.Context) error { return m.store.End(ctx, id, why) })
 	if err == nil {
-		m.past.name(End{ID: id, Version: math.MaxUint64, Why: why})
+		m.past.name(m.past.epoch.Load(), End{ID: id, Version: math.MaxUint64, Why: why})
 		m.log(ctx, "ended", id, "", slog.String("reason", string(why)))
 	}
 	return err

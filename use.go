@@ -128,9 +128,10 @@ func (m *Manager[T]) Run(ctx context.Context) error {
 	m.use.running, m.use.pending = true, make(map[ID]Touch)
 	m.use.mu.Unlock()
 
-	var feed sync.WaitGroup // beside the rest, so that no batch of work delays a revoke
-	feed.Go(func() { m.feed(ctx) })
-	defer feed.Wait()
+	var beside sync.WaitGroup // so that no batch of work delays a revoke
+	beside.Go(func() { m.feed(ctx) })
+	beside.Go(func() { m.confirm(ctx) })
+	defer beside.Wait()
 
 	tick := time.NewTicker(touchEvery)
 	defer tick.Stop()

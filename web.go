@@ -142,8 +142,9 @@ func (web *Web[T]) Identify(w http.ResponseWriter, r *http.Request) (Identity, e
 
 // IdentifyStale is Identify for pages that would rather be shown to somebody
 // who was logged out meanwhile than not at all: if the store does not answer,
-// it says who the visitor was at most so long ago, and that it is Stale. No
-// session that this server knows to have ended is ever stale, only gone.
+// it says who the visitor was at most so long ago, and at most [LogKept], and
+// that it is Stale. No session that this server knows to have ended is ever
+// stale, only gone.
 func (web *Web[T]) IdentifyStale(w http.ResponseWriter, r *http.Request, atMost time.Duration) (Identity, error) {
 	var seal fact
 	tok, _ := web.visitor(w, r, &seal)
@@ -195,15 +196,33 @@ func (web *Web[T]) Update(w http.ResponseWriter, r *http.Request, fn func(*T) er
 	if err != nil {
 		return Session[T]{}, err
 	}
-	s, err := web.m.update(r.Context(), tok, fn)
+	s, err := web.update(r.Context(), tok, fn)
 	if ended := (*EndedError)(nil); errors.As(err, &ended) {
 		switch ended.Reason {
 		case Idle, Lifetime, Missing:
-			s, err = web.m.update(r.Context(), Token{}, fn)
+			s, err = web.update(r.Context(), Token{}, fn)
 		}
 	}
 	web.give(w, s, tok, 0)
 	return s, own(err)
+}
+
+func (web *Web[T]) update(ctx context.Context, tok Token, fn func(*T) error) (Session[T], error) {
+	if tok.IsZero() {
+		if err := web.sealable(); err != nil {
+			return Session[T]{}, err
+		}
+	}
+	return web.m.update(ctx, tok, fn)
+}
+
+// sealable fails if what is started now would be a stranger's with the next
+// request.
+func (web *Web[T]) sealable() error {
+	if web.opts.Sealer == nil || web.opts.AllowUnsealed || web.opts.Sealer.Seal(nil, []byte{0}, web.aad) != nil {
+		return nil
+	}
+	return fmt.Errorf("%w: WebOptions.Sealer has no key to seal with, so no session can be started; add a key", ErrUnavailable)
 }
 
 // Login logs the visitor in as [Manager.Login] does, and sets a cookie with
@@ -211,6 +230,9 @@ func (web *Web[T]) Update(w http.ResponseWriter, r *http.Request, fn func(*T) er
 func (web *Web[T]) Login(w http.ResponseWriter, r *http.Request, in Login, fn func(*T) error) (Session[T], error) {
 	tok, err := web.visitor(w, r, nil)
 	if err != nil {
+		return Session[T]{}, err
+	}
+	if err := web.sealable(); err != nil {
 		return Session[T]{}, err
 	}
 	if in.From == (Client{}) {

@@ -587,3 +587,26 @@ func addCookies(r *http.Request, cookies []*http.Cookie) {
 		r.AddCookie(c)
 	}
 }
+
+// A login that the next request does not know of would be no login.
+func TestNoSessionIsStartedWithoutAKeyToSealWith(t *testing.T) {
+	p := newProbe()
+	web := website(t, manager(t, p, nil), &roam.WebOptions{Sealer: keyless{}})
+	for what, start := range map[string]func(http.ResponseWriter) error{
+		"Login": func(w http.ResponseWriter) error {
+			_, err := web.Login(w, request("POST"), roam.Login{User: "ann"}, nil)
+			return err
+		},
+		"Update": func(w http.ResponseWriter) error { _, err := web.Update(w, request("POST"), put("a")); return err },
+	} {
+		w := httptest.NewRecorder()
+		if err := start(w); !errors.Is(err, roam.ErrUnavailable) || len(w.Result().Cookies()) != 0 || p.calls() != 0 {
+			t.Errorf("%s: %v, cookies %v, %d calls; want unavailable and nothing done", what, err, w.Result().Cookies(), p.calls())
+		}
+	}
+}
+
+type keyless struct{}
+
+func (keyless) Seal(dst, plaintext, aad []byte) []byte       { return nil }
+func (keyless) Open(dst, sealed, aad []byte) ([]byte, error) { return nil, errLost }

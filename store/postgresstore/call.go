@@ -26,10 +26,13 @@ const tries = 5
 // A returned error wraps roam.ErrUnavailable if nothing was written. A call
 // never takes longer than Options.Timeout.
 func (s *Store) call(ctx context.Context, k kind, q query, bind func(*args), row func(*primary, [][]byte) error) (*primary, error) {
+	return s.callUntil(ctx, time.Now().Add(s.opts.Timeout), k, q, bind, row)
+}
+
+func (s *Store) callUntil(ctx context.Context, deadline time.Time, k kind, q query, bind func(*args), row func(*primary, [][]byte) error) (*primary, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, unwritten(err)
 	}
-	deadline := time.Now().Add(s.opts.Timeout)
 	for try := 1; ; try++ {
 		p := s.primary.Load()
 		if p == nil {

@@ -83,6 +83,14 @@
 // that a touch or an update moves is in an index, so that all of them are HOT:
 // PostgreSQL writes one row version on the same page, and no index.
 //
+// While the server is busy with some, the Loads that come meanwhile become one
+// statement, and so do the Updates, with one commit. Nobody waits for company:
+// whoever comes first goes at once, and alone. Each caller's context and
+// timeout stay its own, each gets its own answer or error, and an update that
+// conflicts, whose row somebody else has locked, or that the server refuses
+// holds up none of the others. However many callers there are, Loads use at
+// most 16 connections.
+//
 // The log of ends is a table that triggers write, in the same transaction as
 // the change: statements by hand are in it too, and older programs. It is read
 // by snapshots, so that a transaction that commits late is not missed. There is

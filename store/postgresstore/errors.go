@@ -14,10 +14,12 @@ import (
 )
 
 var (
-	errClosed  = errors.New("the store is closed")
-	errReplica = errors.New("the server gave up waiting for its synchronous standby: what was written can be lost in a failover")
-	errHistory = errors.New("another server answered than the one that was asked: a replica has taken over")
-	errStuck   = errors.New("too many writes are without an answer, as when a synchronous standby is missing")
+	errClosed   = errors.New("the store is closed")
+	errReplica  = errors.New("the server gave up waiting for its synchronous standby: what was written can be lost in a failover")
+	errHistory  = errors.New("another server answered than the one that was asked: a replica has taken over")
+	errStranger = errors.New("the answer is about another session than the one that was asked for")
+	errAlone    = errors.New("to be tried without the others")
+	errStuck    = errors.New("too many writes are without an answer, as when a synchronous standby is missing")
 )
 
 // unwritten marks an error of which it is known that nothing was written.
@@ -60,6 +62,22 @@ func refused(err error) bool {
 		return true
 	}
 	return false
+}
+
+// personal reports whether an error that the server sent may be about one of a
+// group, a record that cannot be read, say, or a name that is not UTF-8. Each is
+// tried alone then. What is about the server, or about all of our statements,
+// each would only hear again.
+func personal(err error) bool {
+	s := state(err)
+	if s == "" || deposed(err) {
+		return false
+	}
+	switch s[:2] {
+	case "22", "23", "40", "54", "55", "XX":
+		return true
+	}
+	return s == "57014" || s == "53200"
 }
 
 // deposed reports whether the server cannot be the primary any more, or not for

@@ -129,7 +129,7 @@ func TestTerminatedConnectionsAreNoOutage(t *testing.T) {
 	ctx, stop := context.WithCancel(background)
 	var readers sync.WaitGroup
 	var reads atomic.Int64
-	for range 8 {
+	for range 64 { // alone and in groups
 		readers.Go(func() {
 			for ctx.Err() == nil {
 				if _, err := s.Load(background, rec.ID, roam.Want{}); err != nil {

@@ -18,7 +18,6 @@ import (
 
 	"github.com/roam-web/roam"
 	"github.com/roam-web/roam/internal/servers"
-	"github.com/roam-web/roam/storetest"
 )
 
 var background = context.Background()
@@ -200,12 +199,6 @@ func tells(tb testing.TB, err error, says ...string) {
 		}
 	}
 }
-
-func opener(tb testing.TB) roam.Store { return open(tb, nil) }
-
-// The law itself is run by module conformance, as for every store.
-func FuzzLaw(f *testing.F)      { storetest.Fuzz(f, opener) }
-func BenchmarkLaw(b *testing.B) { storetest.Bench(b, opener) }
 
 func md5ID(s string) roam.ID { return roam.ID(md5.Sum([]byte(s))) }
 

@@ -75,6 +75,8 @@ func newStore(dsn string, opts *Options) (*Store, error) {
 		return nil, err
 	}
 	s.statements = s.names.statements()
+	s.lookups = lanes[lookup]{fly: s.look, width: widthFor, most: s.opts.MaxConns, patience: patience}
+	s.changes = lanes[change]{fly: s.change, width: widthFor, size: (*change).size, most: s.opts.MaxConns, patience: patience}
 	return s, nil
 }
 

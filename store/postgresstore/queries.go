@@ -11,8 +11,10 @@ type query int
 
 const (
 	loadRecord query = iota
+	loadRecords
 	insertRecord
 	updateRecord
+	updateRecords
 	touchRecords
 	endRecord
 	loadDurable
@@ -52,6 +54,10 @@ const (
 	typeTimestamps = 1185
 	typeUUID       = 2950
 	typeUUIDs      = 2951
+	typeByteas     = 1001
+	typeInt2s      = 1005
+	typeTexts      = 1009
+	typeInt8s      = 1016
 )
 
 // A statement is a query in one store's names.
@@ -101,6 +107,10 @@ var queries = [numQueries]struct {
 	loadRecord: {`SELECT statement_timestamp(), ` + timeline + `, ` + columns + `
 		FROM (VALUES (1)) AS one LEFT JOIN {session} s ON s.id = $1`, []uint32{typeUUID}},
 
+	// The clock and the timeline are asked once, and are in each row.
+	loadRecords: {`SELECT one.*, ` + columns + `
+		FROM (SELECT statement_timestamp(), ` + timeline + `) AS one LEFT JOIN {session} s ON s.id = ANY ($1)`, []uint32{typeUUIDs}},
+
 	// To lock the row is a write: its commit waits until the standby has all
 	// that came before it.
 	loadDurable: {`SELECT statement_timestamp(), ` + timeline + `, s.*
@@ -125,6 +135,22 @@ var queries = [numQueries]struct {
 			username = $9, addr = $10, agent = $11, data = $12, blob = $13, logged_in = $14
 		WHERE id = $2 AND version = $1 AND ` + alive + `
 		RETURNING created, seen, clock_timestamp(), ` + timeline, append(append([]uint32{typeInt8}, recordTypes...), typeTimestamp)},
+
+	// A group of updates. Rows that somebody else holds it leaves out, instead
+	// of waiting for them with all the others: so one locked row holds up
+	// nobody else, and no group is ever in a deadlock. What it returns it has
+	// written; what is left out its caller tries alone.
+	updateRecords: {`UPDATE {session} AS s SET version = s.version + 1, seen = greatest(s.seen, clock_timestamp()),
+			idle = g.idle, lifetime = g.lifetime, level = g.level, proof = g.proof, previous = g.previous, writes = g.writes,
+			username = g.username, addr = g.addr, agent = g.agent, data = g.data, blob = g.blob, logged_in = g.logged_in
+		FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+				AS g (id, version, idle, lifetime, level, proof, previous, writes, username, addr, agent, data, blob, logged_in),
+			LATERAL (SELECT ctid FROM {session} AS s WHERE s.id = g.id AND s.version = g.version AND ` + alive + `
+				FOR NO KEY UPDATE SKIP LOCKED) AS held
+		WHERE s.ctid = held.ctid
+		RETURNING s.id, s.created, s.seen, clock_timestamp(), ` + timeline,
+		[]uint32{typeUUIDs, typeInt8s, typeInt8s, typeInt8s, typeInt2s, typeByteas, typeByteas, typeByteas,
+			typeTexts, typeTexts, typeTexts, typeTexts, typeByteas, typeTimestamps}},
 
 	touchRecords: {`UPDATE {session} s SET seen = least(t.at, clock_timestamp())
 		FROM unnest($1, $2) AS t (touched, at)

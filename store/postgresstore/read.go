@@ -5,41 +5,134 @@ import (
 	"context"
 	"iter"
 	"math"
+	"slices"
+	"time"
 
 	"github.com/roam-web/roam"
 )
 
-// Load implements [roam.Store]. It is one round trip.
+// Load implements [roam.Store]. It is one round trip, or a part of one that is
+// made for several callers at once.
 func (s *Store) Load(ctx context.Context, id roam.ID, want roam.Want) (rec roam.Record, err error) {
-	k, q := kindRead, loadRecord
 	switch {
 	case want.Durable:
-		k, q = kindBarrier, loadDurable
+		rec, err = s.load(ctx, time.Now().Add(s.opts.Timeout), kindBarrier, loadDurable, id)
 	case want.Version != 0 && len(s.replicas) > 0:
-		if rec, ok := s.loadCopy(ctx, id, want); ok {
+		var ok bool
+		if rec, ok = s.loadCopy(ctx, id, want); ok {
 			return rec, nil
 		}
+		fallthrough
+	default:
+		rec, err = s.lookUp(ctx, time.Now().Add(s.opts.Timeout), id)
 	}
+	if err != nil && err != roam.ErrNotFound {
+		return roam.Record{}, s.explain("load", err)
+	}
+	return rec, err
+}
+
+// lookUp asks for a record together with others, or alone.
+func (s *Store) lookUp(ctx context.Context, deadline time.Time, id roam.ID) (roam.Record, error) {
+	if _, err := s.alive(ctx); err != nil {
+		return roam.Record{}, err
+	}
+	seat, lap := s.lookups.enter(&lookup{id: id})
+	if seat == nil {
+		defer s.lookups.leave(lap)
+		return s.load(ctx, deadline, kindRead, loadRecord, id)
+	}
+	if _, err := s.lookups.wait(ctx, deadline, seat); err != nil {
+		return roam.Record{}, unwritten(err)
+	}
+	rec, err := seat.ask.rec, seat.err
+	s.lookups.stand(seat)
+	if err == errAlone {
+		return s.load(ctx, deadline, kindRead, loadRecord, id)
+	}
+	return rec, err
+}
+
+// load asks for one record.
+func (s *Store) load(ctx context.Context, deadline time.Time, k kind, q query, id roam.ID) (rec roam.Record, err error) {
 	var found bool
-	_, err = s.call(ctx, k, q, func(a *args) { a.bytes(id[:]) }, func(p *primary, v [][]byte) error {
-		if err := p.sure(v[1]); err != nil {
-			return err
-		}
+	_, err = s.callUntil(ctx, deadline, k, q, func(a *args) { a.bytes(id[:]) }, func(p *primary, v [][]byte) error {
 		now := moment(v[0])
 		if found = v[2] != nil; found {
 			rec = scan(v[2:], now, p.epoch)
 		} else {
 			rec = roam.Record{Now: now, Epoch: p.epoch}
 		}
-		return nil
+		return p.sure(v[1])
 	})
-	if err != nil {
-		return roam.Record{}, s.explain("load", err)
+	switch {
+	case err != nil:
+	case found && rec.ID != id:
+		err = unwritten(errStranger)
+	case !found:
+		err = roam.ErrNotFound
 	}
-	if !found {
-		return rec, roam.ErrNotFound
+	return rec, err
+}
+
+// A lookup is a Load that may share its round trip with others.
+type lookup struct {
+	id    roam.ID
+	rec   roam.Record
+	found bool
+}
+
+// look makes the round trip for a group of lookups. Those of the same session
+// ask once, and get a copy each.
+func (s *Store) look(group []*seat[lookup]) {
+	ctx, deadline := context.Background(), time.Now().Add(s.opts.Timeout)
+	if len(group) == 1 {
+		group[0].ask.rec, group[0].err = s.load(ctx, deadline, kindRead, loadRecord, group[0].ask.id)
+		return
 	}
-	return rec, nil
+	slices.SortFunc(group, func(a, b *seat[lookup]) int { return bytes.Compare(a.ask.id[:], b.ask.id[:]) })
+	ids := make([]roam.ID, 0, len(group))
+	for i, seat := range group {
+		if i == 0 || seat.ask.id != group[i-1].ask.id {
+			ids = append(ids, seat.ask.id)
+		}
+	}
+	var none roam.Record
+	_, err := s.callUntil(ctx, deadline, kindRead, loadRecords, func(a *args) {
+		for _, seat := range group {
+			seat.ask.found = false
+		}
+		a.ids(ids)
+	}, func(p *primary, v [][]byte) error {
+		now := moment(v[0])
+		none = roam.Record{Now: now, Epoch: p.epoch}
+		if v[2] == nil {
+			return p.sure(v[1])
+		}
+		i, asked := slices.BinarySearchFunc(group, v[2], func(seat *seat[lookup], id []byte) int { return bytes.Compare(seat.ask.id[:], id) })
+		if !asked || group[i].ask.found {
+			return errStranger
+		}
+		rec := scan(v[2:], now, p.epoch)
+		for k, seat := range group[i:] {
+			if seat.ask.id != rec.ID {
+				break
+			}
+			seat.ask.rec, seat.ask.found = rec, true
+			if k > 0 {
+				seat.ask.rec.Data = bytes.Clone(rec.Data)
+			}
+		}
+		return p.sure(v[1])
+	})
+	if personal(err) {
+		err = errAlone
+	}
+	for _, seat := range group {
+		if seat.err = err; err == nil && !seat.ask.found {
+			seat.ask.rec, seat.err = none, roam.ErrNotFound
+		}
+	}
 }
 
 // page bounds how many records a statement of List and All reads, so that no

@@ -149,7 +149,7 @@ func TestViewIsForPeople(t *testing.T) {
 	}
 }
 
-func TestCancelledCallReturnsAndKeepsNothingBusy(t *testing.T) {
+func TestR126CancelledCallReturnsAndKeepsNothingBusy(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil)
 	rec := insert(t, s, record(1, "ada"))

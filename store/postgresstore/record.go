@@ -173,10 +173,8 @@ func (a *args) record(r *roam.Record) {
 		a.bytes(r.Previous[:])
 	}
 	from := len(a.buf)
-	for _, w := range r.Writes {
-		a.buf = binary.BigEndian.AppendUint64(a.buf, w)
-	}
-	a.bytes(bytes.TrimRight(a.buf[from:], "\x00"))
+	a.buf = appendWrites(a.buf, &r.Writes)
+	a.bytes(a.buf[from:])
 	a.text(r.User)
 	if from := len(a.buf); r.From.Addr.IsValid() {
 		a.buf = r.From.Addr.AppendTo(a.buf)
@@ -189,14 +187,96 @@ func (a *args) record(r *roam.Record) {
 	case r.Data == nil:
 		a.null()
 		a.null()
-	case utf8.Valid(r.Data) && bytes.IndexByte(r.Data, 0) < 0:
-		a.bytes(r.Data) // so that an operator can read it
+	case readable(r.Data):
+		a.bytes(r.Data)
 		a.null()
 	default:
 		a.null()
 		a.bytes(r.Data)
 	}
 }
+
+// column is an array of elements of any size, or NULL, which is a nil slice that
+// element returns. They are appended to b otherwise.
+func (a *args) column(oid uint32, n int, element func(b []byte, i int) []byte) {
+	from := len(a.buf)
+	b := binary.BigEndian.AppendUint32(a.buf, 1)
+	b = binary.BigEndian.AppendUint32(b, 1) // there may be NULLs
+	b = binary.BigEndian.AppendUint32(b, oid)
+	b = binary.BigEndian.AppendUint32(b, uint32(n))
+	b = binary.BigEndian.AppendUint32(b, 1) // the first index
+	for i := range n {
+		at := len(b)
+		b = append(b, 0xff, 0xff, 0xff, 0xff) // NULL
+		if with := element(b, i); with != nil {
+			b = with
+			binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
+		}
+	}
+	a.buf = b
+	a.values = append(a.values, b[from:len(b):len(b)])
+}
+
+// records appends what a group of updates shares with one, see updateRecords.
+func (a *args) records(n int, rec func(i int) *roam.Record) {
+	bigint := func(of func(*roam.Record) int64) {
+		a.column(typeInt8, n, func(b []byte, i int) []byte { return binary.BigEndian.AppendUint64(b, uint64(of(rec(i)))) })
+	}
+	text := func(of func(*roam.Record) string) {
+		a.column(typeText, n, func(b []byte, i int) []byte { return append(b, of(rec(i))...) })
+	}
+	a.column(typeUUID, n, func(b []byte, i int) []byte { return append(b, rec(i).ID[:]...) })
+	bigint(func(r *roam.Record) int64 { return int64(r.Version) })
+	bigint(func(r *roam.Record) int64 { return int64(r.Idle) })
+	bigint(func(r *roam.Record) int64 { return int64(r.Lifetime) })
+	a.column(typeInt2, n, func(b []byte, i int) []byte { return binary.BigEndian.AppendUint16(b, uint16(rec(i).Level)) })
+	a.column(typeBytea, n, func(b []byte, i int) []byte { return append(b, rec(i).Proof[:]...) })
+	a.column(typeBytea, n, func(b []byte, i int) []byte {
+		if rec(i).Previous == (roam.Proof{}) {
+			return nil
+		}
+		return append(b, rec(i).Previous[:]...)
+	})
+	a.column(typeBytea, n, func(b []byte, i int) []byte { return appendWrites(b, &rec(i).Writes) })
+	text(func(r *roam.Record) string { return r.User })
+	a.column(typeText, n, func(b []byte, i int) []byte {
+		if !rec(i).From.Addr.IsValid() {
+			return nil
+		}
+		return rec(i).From.Addr.AppendTo(b)
+	})
+	text(func(r *roam.Record) string { return r.From.Agent })
+	a.column(typeText, n, func(b []byte, i int) []byte {
+		if d := rec(i).Data; d != nil && readable(d) {
+			return append(b, d...)
+		}
+		return nil
+	})
+	a.column(typeBytea, n, func(b []byte, i int) []byte {
+		if d := rec(i).Data; d != nil && !readable(d) {
+			return append(b, d...)
+		}
+		return nil
+	})
+	a.column(typeTimestamp, n, func(b []byte, i int) []byte {
+		if rec(i).LoggedIn.IsZero() {
+			return nil
+		}
+		return binary.BigEndian.AppendUint64(b, uint64(stamp(rec(i).LoggedIn)))
+	})
+}
+
+// appendWrites leaves out those at the end that are none.
+func appendWrites(b []byte, writes *roam.Writes) []byte {
+	from := len(b)
+	for _, w := range writes {
+		b = binary.BigEndian.AppendUint64(b, w)
+	}
+	return b[:from+len(bytes.TrimRight(b[from:], "\x00"))]
+}
+
+// readable reports whether data can be kept as text, for an operator to read.
+func readable(data []byte) bool { return utf8.Valid(data) && bytes.IndexByte(data, 0) < 0 }
 
 // scan reads the columns of the constant of that name from a row. now is when
 // the statement began; what the record tells of later times was written

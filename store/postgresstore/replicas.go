@@ -56,6 +56,7 @@ func (s *Store) loadCopy(ctx context.Context, id roam.ID, want roam.Want) (rec r
 	_, err = s.run(ctx, deadline, pool, c, loadCopy, func(a *args) { a.bytes(id[:]) }, func(v [][]byte) error {
 		if v[2] != nil {
 			rec = scan(v[2:], now, uint64(number(v[1])))
+			rec.Now = later(rec.Now, rec.Seen) // the primary's clock has been there
 		}
 		return nil
 	})

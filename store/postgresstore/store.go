@@ -35,6 +35,8 @@ type Store struct {
 	known known
 	news  chan struct{} // something was learned
 
+	lookups lanes[lookup]
+	changes lanes[change]
 	turn    atomic.Uint32 // of the replicas
 	sweep   sweep
 	closing sync.Once
@@ -136,6 +138,9 @@ func (s *Store) Close() error {
 		err := unwritten(errClosed)
 		s.reason.Store(&err)
 		deadline := time.Now().Add(s.opts.Timeout)
+		for !(s.lookups.idle() && s.changes.idle()) && time.Now().Before(deadline) {
+			time.Sleep(time.Millisecond) // those who wait have no connection yet
+		}
 		if p := s.primary.Swap(nil); p != nil {
 			p.pool.drain(err, deadline)
 		}

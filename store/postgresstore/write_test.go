@@ -3,6 +3,7 @@ package postgresstore
 import (
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,6 +36,21 @@ func TestTouchesAndUpdatesAreHOT(t *testing.T) {
 		must(t, s.Touch(background, touches))
 		rec := &recs[r.IntN(n)]
 		*rec = must2(s.Update(background, *rec))
+	}
+	groups, _ := counted(&s.changes)
+	release := gather(t, &s.changes)
+	var group sync.WaitGroup
+	for i := range 64 {
+		group.Go(func() {
+			if _, err := s.Update(background, recs[i*100]); err != nil && err != roam.ErrConflict {
+				t.Error(err)
+			}
+		})
+	}
+	release(64)
+	group.Wait()
+	if groups.Load() != 1 {
+		t.Errorf("%d groups, want 1", groups.Load())
 	}
 	must(t, s.End(background, recs[0].ID, roam.Revoked))
 	must(t, s.Close()) // so that the server counts

@@ -1,0 +1,5 @@
+//go:build race
+
+package postgresstore
+
+const raceEnabled = true
