@@ -27,10 +27,6 @@ type condition struct {
 	name    string
 	weather func() weather // of each server; nil is fine
 
-	// watch is how long Watch may take. It hears of an end from the log alone:
-	// 0 is not before the feed is well again.
-	watch time.Duration
-
 	// slow says that a read of the log takes long. RevokeUser reads it too, one
 	// call after the other, and so would take very long.
 	slow bool
@@ -41,15 +37,15 @@ type condition struct {
 }
 
 var conditions = []condition{
-	{name: "feed up", watch: identifyBound},
+	{name: "feed up"},
 	{name: "feed cut", weather: func() weather { return cut }},
-	{name: "0.3 to 3 s late", weather: func() weather { return delayed(300*time.Millisecond, 3*time.Second) }, slow: true, watch: 7 * time.Second},
+	{name: "0.3 to 3 s late", weather: func() weather { return delayed(300*time.Millisecond, 3*time.Second) }, slow: true},
 	{name: "more than 5 s late", weather: func() weather { return delayed(5*time.Second, 7*time.Second) }, slow: true},
 	{name: "lossy", weather: func() weather { return lossy }},
-	{name: "in disorder", weather: disorder, watch: identifyBound},
-	{name: "a server starts", starts: true, watch: identifyBound},
-	{name: "many at once", many: 10_000, watch: identifyBound},
-	{name: "many of one user", many: 10_000, whole: true, watch: identifyBound},
+	{name: "in disorder", weather: disorder},
+	{name: "a server starts", starts: true},
+	{name: "many at once", many: 10_000},
+	{name: "many of one user", many: 10_000, whole: true},
 }
 
 // A sight is how the ends showed on all servers.
@@ -318,14 +314,8 @@ func revocation(t *testing.T, c condition, open func() roam.Store, late time.Dur
 	out.took = time.Since(began)
 	polls.Wait()
 
-	// Watch hears of it, if not yet then when the feed is well again.
 	heard := make(chan struct{})
 	go func() { defer close(heard); watches.Wait() }()
-	if c.watch == 0 {
-		for i := range webServers {
-			f.server(i).feed.set(nil)
-		}
-	}
 	select {
 	case <-heard:
 	case <-time.After(20 * time.Second):
@@ -335,8 +325,8 @@ func revocation(t *testing.T, c condition, open func() roam.Store, late time.Dur
 	for _, d := range hears {
 		if d < 0 {
 			t.Errorf("%s: Watch has not heard of an end", c.name)
-		} else if c.watch > 0 && d > c.watch+late {
-			t.Errorf("%s: Watch heard of an end after %v, want at most %v", c.name, d, c.watch)
+		} else if d > identifyBound+late {
+			t.Errorf("%s: Watch heard of an end after %v, want at most %v", c.name, d, identifyBound)
 		}
 	}
 	out.watch = hears
