@@ -2,7 +2,9 @@
 # make lint     gofmt, go vet, staticcheck, govulncheck
 # make drill    the proof: three designs, three faults, one table
 # make fuzz     each fuzz target for FUZZTIME
-# make bench    the benchmarks of the library
+# make bench    roam beside other libraries: a quarter of an hour, writes docs/performance.md
+# make bench-quick   the same in three minutes, rougher
+# make bench-library the benchmarks of the library
 # make bench-stores  those of the stores, beside raw loops of their drivers
 # make tidy     go mod tidy in every module
 
@@ -15,7 +17,7 @@ TESTFLAGS   =
 DIRS     = $$(go list -m -f '{{.Dir}}')
 PACKAGES = $$(go list -m -f '{{.Dir}}/...')
 
-.PHONY: test lint drill fuzz bench bench-stores tidy prepare
+.PHONY: test lint drill fuzz bench bench-quick bench-library bench-stores tidy prepare
 
 test: prepare
 	@race=; if command -v gcc >/dev/null && [ "$$(go env CGO_ENABLED)" = 1 ]; then race=-race; \
@@ -32,14 +34,16 @@ prepare:
 	command -v gcc >/dev/null || want="$$want gcc libc6-dev"; \
 	command -v pgbouncer >/dev/null || want="$$want pgbouncer"; \
 	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || want="$$want postgresql"; \
+	command -v redis-server >/dev/null || want="$$want redis-server"; \
 	[ -n "$$want" ] || exit 0; \
 	echo "make test: installing$$want"; \
 	apt-get update -q && apt-get install -y -q --no-install-recommends $$want || exit 1; \
-	for s in pgbouncer postgresql; do case "$$want" in *$$s*) \
+	for s in pgbouncer postgresql redis-server; do case "$$want" in *$$s*) \
 	systemctl disable --now $$s >/dev/null 2>&1 || service $$s stop >/dev/null 2>&1 || true;; esac; done
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || \
 	echo "make test: PostgreSQL is not installed, so all that needs it is skipped (internal/servers, store/postgresstore, conformance, the drill on it); get it with: apt-get install postgresql pgbouncer"
 	@command -v pgbouncer >/dev/null || echo "make test: PgBouncer is not installed, so its tests are skipped; get it with: apt-get install pgbouncer"
+	@command -v redis-server >/dev/null || echo "make test: Redis is not installed, so what needs it is skipped (internal/servers, bench); get it with: apt-get install redis-server"
 	@[ "$$(id -u)" = 0 ] || echo "make test: not root, so these are skipped: a full disk and a read-only file system (store/sqlitestore), a stranger at the control socket (cmd/roam/internal/farm); run it as root to have them"
 
 lint:
@@ -59,7 +63,15 @@ fuzz:
 	for target in $$(go test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
 	echo "$$pkg $$target" && go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; done; done; done
 
-bench:
+# The measurements are kept too, so that a second run can be held against the
+# first: go run ./bench -compare bench.json
+bench: prepare
+	go run ./bench -json bench.json
+
+bench-quick: prepare
+	go run ./bench -quick
+
+bench-library:
 	go test -run '^$$' -bench . -benchmem .
 
 # Each loop of a store and the raw one of its driver run in one process, in

@@ -18,8 +18,9 @@
 //
 // [StartPostgres] takes PostgreSQL from the installed programs and, if asked,
 // adds a streaming standby, synchronous or not. [StartPgBouncer] puts a pooler
-// before a node. [StartProxy] puts a network before anything that speaks TCP, so
-// that it can be cut, slowed or made to lose the answers.
+// before a node. [StartRedis] starts a Redis. [StartProxy] puts a network before
+// anything that speaks TCP, so that it can be cut, slowed or made to lose the
+// answers.
 //
 // # How to break one
 //
@@ -41,7 +42,8 @@
 // new each time, as another user of the machine could reach the port.
 //
 // Root may start servers too. PostgreSQL and PgBouncer refuse to run as root
-// and then run as the user postgres, whom their packages bring.
+// and then run as the user postgres, whom their packages bring; Redis runs as the
+// user redis.
 //
 // Servers need Linux; elsewhere starting one returns [ErrMissing]. A Proxy
 // needs nothing.
