@@ -99,9 +99,9 @@ func compare(b *testing.B, server, n int, ways ...*way) {
 			w.served.Store(0)
 		}
 	}
-	for b.Loop() {
-		for _, w := range ways {
-			run(w)
+	for turn := 0; b.Loop(); turn++ {
+		for i := range ways {
+			run(ways[(turn+i)%len(ways)])
 		}
 	}
 	at := func(w *way, p float64) float64 { return float64(w.took[int(p*float64(len(w.took)-1))].Microseconds()) }
