@@ -48,13 +48,13 @@ func (m *Manager[T]) identify(ctx context.Context, tok Token, seal *fact) (Ident
 	}
 	now, young := read.clock()
 	if young {
-		switch f, known := p.facts.get(tok); {
-		case tok.mark.sealed && read.holds(seal, name, now, sealWindow):
+		if tok.mark.sealed && read.holds(seal, &name, now, sealWindow) {
 			if !seal.known {
 				p.facts.put(tok, *seal)
 			}
-			return m.identity(ctx, tok, seal, now), seal.news(), nil
-		case known && read.holds(&f, name, now, sealWindow):
+			return m.identity(ctx, tok, seal, now), tok.mark, nil
+		}
+		if f, known := p.facts.get(tok); known && read.holds(&f, &name, now, sealWindow) {
 			return m.identity(ctx, tok, &f, now), f.news(), nil
 		}
 	}
@@ -77,7 +77,7 @@ func (f *fact) news() mark { return mark{version: f.version, epoch: f.epoch} }
 
 // holds reports whether f still tells how the session is at the time now, in
 // the store's time, so far as anybody who has read the log up to w can know.
-func (w *watermark) holds(f *fact, name named, now int64, window time.Duration) bool {
+func (w *watermark) holds(f *fact, name *named, now int64, window time.Duration) bool {
 	return f.epoch == w.epoch && !name.overrules(f.news()) &&
 		f.verified > w.since && f.verified <= now && now-f.verified < window.Microseconds() &&
 		now < f.deadline()
@@ -123,7 +123,7 @@ func (m *Manager[T]) stale(tok Token, seal *fact, atMost time.Duration) (who Ide
 	if tok.mark.sealed && (!known || seal.verified > f.verified) {
 		f, known = *seal, true
 	}
-	if !known || !mark.holds(&f, name, now, min(atMost, LogKept)) {
+	if !known || !mark.holds(&f, &name, now, min(atMost, LogKept)) {
 		return who, false
 	}
 	who = f.identity(tok.id)
