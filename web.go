@@ -315,12 +315,15 @@ func (web *Web[T]) read(w http.ResponseWriter, r *http.Request, strict bool, sea
 func (web *Web[T]) cookies(w http.ResponseWriter, r *http.Request, a, b string) (va, vb string, err error) {
 	h := w.Header()
 	set := h["Set-Cookie"]
-	if vary, ok := h["Vary"]; !ok {
+	vary, varies := h["Vary"]
+	_, chosen := h["Cache-Control"]
+	switch {
+	case !varies:
 		h["Vary"] = varyCookie
-	} else if !slices.Contains(vary, "Cookie") {
+	case !slices.Contains(vary, "Cookie"):
 		h.Add("Vary", "Cookie")
 	}
-	if _, chosen := h["Cache-Control"]; !chosen {
+	if !chosen {
 		h["Cache-Control"] = noStore
 	}
 	if !web.opts.InsecureHTTP && !web.secure(r) {

@@ -257,8 +257,8 @@ func (b *bench) handlers() error {
 		return err
 	}
 	defer stop(all)
-	slice := pick(b, 60*time.Millisecond, 40*time.Millisecond)
-	return b.rounds("handlers, one goroutine", pick(b, 7, 3), all, func(f farm, warm bool) error {
+	slice := 40 * time.Millisecond
+	return b.rounds("handlers, one goroutine", pick(b, 13, 3), all, func(f farm, warm bool) error {
 		for _, p := range pages {
 			if err := b.handler("handlers", f, p, 1, slice, warm); err != nil {
 				return err

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,7 +44,7 @@ func StartPgBouncer(ctx context.Context, target *Node, o *PgBouncerOptions) (_ *
 	if o == nil {
 		o = &PgBouncerOptions{}
 	}
-	path, err := pgbouncerProgram(o.Bin)
+	path, err := program(o.Bin, "/usr/sbin", "pgbouncer", pgbouncerInstall) // a user's PATH may lack sbin
 	if err != nil {
 		return nil, err
 	}
@@ -145,18 +144,4 @@ func (b *PgBouncer) Stop() {
 			giveBack(b.addr)
 		}
 	})
-}
-
-// pgbouncerProgram returns the path of the program.
-func pgbouncerProgram(bin string) (string, error) {
-	names := []string{"pgbouncer", "/usr/sbin/pgbouncer"} // a user's PATH may lack sbin
-	if bin != "" {
-		names = []string{filepath.Join(bin, "pgbouncer")}
-	}
-	for _, name := range names {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("the program pgbouncer is not to be found as %s; %s: %w", strings.Join(names, " or "), pgbouncerInstall, ErrMissing)
 }

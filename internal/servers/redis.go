@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"net"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,7 +41,7 @@ func StartRedis(ctx context.Context, o *RedisOptions) (_ *Redis, err error) {
 	if o == nil {
 		o = &RedisOptions{}
 	}
-	path, err := redisProgram(o.Bin)
+	path, err := program(o.Bin, "/usr/bin", "redis-server", redisInstall)
 	if err != nil {
 		return nil, err
 	}
@@ -135,18 +134,4 @@ func (r *Redis) Stop() {
 			giveBack(r.addr)
 		}
 	})
-}
-
-// redisProgram returns the path of the program.
-func redisProgram(bin string) (string, error) {
-	names := []string{"redis-server", "/usr/bin/redis-server"}
-	if bin != "" {
-		names = []string{filepath.Join(bin, "redis-server")}
-	}
-	for _, name := range names {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("the program redis-server is not to be found as %s; %s: %w", strings.Join(names, " or "), redisInstall, ErrMissing)
 }

@@ -94,7 +94,7 @@ func needs(t *testing.T) {
 	if _, err := postgresPrograms(""); err != nil {
 		t.Skip(err)
 	}
-	if _, err := pgbouncerProgram(""); err != nil {
+	if _, err := program("", "/usr/sbin", "pgbouncer", pgbouncerInstall); err != nil {
 		t.Skip(err)
 	}
 }
