@@ -1,5 +1,0 @@
-//go:build race
-
-package postgresstore
-
-const raceEnabled = true
