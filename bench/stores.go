@@ -81,7 +81,7 @@ func (s *stores) look(ctx context.Context) error {
 		}
 	}
 	if s.families["Redis"] == 0 {
-		return errors.New("Redis does not say what process it is")
+		return errors.New("asked what process it is, Redis does not say")
 	}
 	return nil
 }

@@ -158,6 +158,9 @@ func Bench(b *testing.B, open func(tb testing.TB) roam.Store) {
 			}
 		}
 		log, err := s.Ends(ctx, "")
+		if err != nil {
+			b.Fatal(err)
+		}
 		b.ResetTimer()
 		for b.Loop() {
 			if log, err = s.Ends(ctx, log.Next); err != nil {
