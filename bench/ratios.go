@@ -27,7 +27,8 @@ var (
 )
 
 // A ratio says how many times better one site is than another. It is taken
-// within each round, when both had the same machine; its value is the median.
+// within each round, when both had the same machine; its value is the middle of
+// the rounds.
 type ratio struct {
 	part, page string
 	clients    int
@@ -115,6 +116,18 @@ func (q ratio) values(r *results) []float64 {
 	return all
 }
 
+// middle is the mean of the middle half. It is as deaf as the median to a round
+// that something else disturbed, and two runs of ten rounds agree better on it.
+func middle(all []float64) float64 {
+	s := slices.Sorted(slices.Values(all))
+	s = s[len(s)/4 : len(s)-len(s)/4]
+	sum := 0.0
+	for _, x := range s {
+		sum += x
+	}
+	return sum / float64(len(s))
+}
+
 func median(all []float64) float64 {
 	s := slices.Sorted(slices.Values(all))
 	if n := len(s); n%2 == 0 {
@@ -135,7 +148,7 @@ func agree(before, now *results) error {
 		if a == nil || b == nil {
 			continue
 		}
-		d := math.Max(median(a)/median(b), median(b)/median(a))
+		d := math.Max(middle(a)/middle(b), middle(b)/middle(a))
 		if d > worst {
 			worst, which = d, q.String()
 		}
@@ -144,7 +157,7 @@ func agree(before, now *results) error {
 			far = append(far, q.String())
 			mark = "  too far"
 		}
-		fmt.Printf("%6.2f and %6.2f, apart by %3.0f %%%s: %v\n", median(a), median(b), 100*(d-1), mark, q)
+		fmt.Printf("%6.2f and %6.2f, apart by %3.0f %%%s: %v\n", middle(a), middle(b), 100*(d-1), mark, q)
 	}
 	fmt.Printf("The worst, by %.0f %%: %s\n", 100*(worst-1), which)
 	if far != nil {

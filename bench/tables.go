@@ -141,7 +141,7 @@ func (r *results) ladder(part, page string, m metric) string {
 }
 
 func (r *results) ratioTable() string {
-	t := newTable("load", "page", "at once", "times better in", "roam on", "than", "median (range of the rounds)", "wanted", "")
+	t := newTable("load", "page", "at once", "times better in", "roam on", "than", "middle (range of the rounds)", "wanted", "")
 	for _, q := range ratios {
 		all := q.values(r)
 		if all == nil {
@@ -150,12 +150,12 @@ func (r *results) ratioTable() string {
 		want, mark := "", ""
 		if q.wish != 0 {
 			want, mark = "≥ "+number(q.wish), "yes"
-			if median(all) < q.wish {
+			if middle(all) < q.wish {
 				mark = "**no**"
 			}
 		}
 		t.row(q.part, q.page, strconv.Itoa(q.clients), q.metric.name, strings.TrimPrefix(q.us, "roam "), q.them,
-			fmt.Sprintf("%s (%s–%s)", number(median(all)), number(slices.Min(all)), number(slices.Max(all))), want, mark)
+			fmt.Sprintf("%s (%s–%s)", number(middle(all)), number(slices.Min(all)), number(slices.Max(all))), want, mark)
 	}
 	return t.String()
 }
@@ -193,7 +193,7 @@ func (r *results) markdown() string {
 	p("its own documentation says, and all are measured in turns on one machine: %d processors, %s/%s,", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
 	p("%s. How, and what to distrust, is [below](#how-it-is-measured).\n", strings.Join(r.Versions, ", "))
 	p("## In short\n")
-	p("How many times better roam is, in the median of the rounds. A ratio is taken within a round.\n")
+	p("How many times better roam is. A ratio is taken within a round; the figure is the mean of the middle half of the rounds.\n")
 	p("%s", r.ratioTable())
 	p("## What each does\n")
 	p("Costs are speed; this is what is paid for it. Each was run, by the same command.\n")
@@ -321,7 +321,10 @@ const method = `## How it is measured
 
 - Each site is a process of its own. In each round every site runs for a moment, one after another, and who begins
   changes from round to round. Figures are medians of the rounds, with the range where there is room; ratios are
-  taken within a round, as the machine is then the same for both. ⚠ marks a figure with wrong answers in it.
+  taken within a round, as the machine is then the same for both, and their figure is the mean of the middle half of the
+  rounds. ⚠ marks a figure with wrong answers in it.
+- How far two runs differ: `make bench`, keep `bench.json`, and `go run ./bench -compare` it the second time. What the
+  store makes of a bare statement of its driver, without the rest of a page, is `make bench-stores`.
 - Every answer is checked. Clients take every cookie that they are given, as browsers do.
 - Processor time is the kernel's, of the processes of the web server or of the database, and does not grow when
   others use the machine. Prefer it to requests a second, which do.

@@ -31,7 +31,7 @@ func TestARatioIsTakenWithinARound(t *testing.T) {
 	for i := range r.Cells[0].Samples {
 		r.Cells[0].Samples[i].Trips, r.Cells[1].Samples[i].Trips = 0.1, 2
 	}
-	if got := median(q.values(r)); got != 20 {
+	if got := middle(q.values(r)); got != 20 {
 		t.Errorf("a twentieth of the trips is %v times better", got)
 	}
 }
