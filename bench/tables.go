@@ -323,8 +323,8 @@ const method = `## How it is measured
   changes from round to round. Figures are medians of the rounds, with the range where there is room; ratios are
   taken within a round, as the machine is then the same for both, and their figure is the mean of the middle half of the
   rounds. ⚠ marks a figure with wrong answers in it.
-- How far two runs differ: `make bench`, keep `bench.json`, and `go run ./bench -compare` it the second time. What the
-  store makes of a bare statement of its driver, without the rest of a page, is `make bench-stores`.
+- How far two runs differ, "go run ./bench -compare" with the bench.json of the first tells. What the store makes of a
+  bare statement of its driver, without the rest of a page, "make bench-stores" does.
 - Every answer is checked. Clients take every cookie that they are given, as browsers do.
 - Processor time is the kernel's, of the processes of the web server or of the database, and does not grow when
   others use the machine. Prefer it to requests a second, which do.
