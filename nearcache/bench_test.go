@@ -95,6 +95,46 @@ func BenchmarkMillionSessions(b *testing.B) {
 	}
 }
 
+// What the garbage collector costs while a million sessions are there and are
+// read at a steady rate, by requests that make as much garbage each as one of
+// net/http's, about 4 KiB: its share of all processors, and of what is used.
+func BenchmarkSteadyLoad(b *testing.B) {
+	s, ids := full(b, 1_000_000, 200)
+	for _, rate := range []int{5_000, 20_000} {
+		b.Run(fmt.Sprintf("%d-a-second", rate), func(b *testing.B) {
+			runtime.GC()
+			var gc, used, all float64
+			for b.Loop() {
+				before, began := cpuSeconds(), time.Now()
+				for i := 0; time.Since(began) < 15*time.Second; {
+					for due := int(time.Since(began).Seconds() * float64(rate)); i < due; i++ {
+						garbage = make([]byte, 4<<10)
+						s.Load(b.Context(), ids[(i*7919)%len(ids)], roam.Want{})
+					}
+					time.Sleep(time.Millisecond)
+				}
+				after := cpuSeconds()
+				gc, used, all = gc+after[0]-before[0], used+after[1]-before[1]-(after[2]-before[2]), all+after[1]-before[1]
+			}
+			b.ReportMetric(100*gc/all, "gc-%-of-all")
+			b.ReportMetric(100*gc/used, "gc-%-of-used")
+		})
+	}
+}
+
+var garbage []byte
+
+// cpuSeconds are the collector's without what it does in idle time, all that
+// there were, and those nobody used.
+func cpuSeconds() (v [3]float64) {
+	s := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/total:cpu-seconds"},
+		{Name: "/cpu/classes/idle:cpu-seconds"}, {Name: "/cpu/classes/gc/mark/idle:cpu-seconds"}}
+	runtime.GC() // they are brought up to date by each cycle
+	metrics.Read(s)
+	v[0], v[1], v[2] = s[0].Value.Float64()-s[3].Value.Float64(), s[1].Value.Float64(), s[2].Value.Float64()
+	return v
+}
+
 func heap() int {
 	runtime.GC()
 	var m runtime.MemStats
