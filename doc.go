@@ -28,10 +28,10 @@
 // the store and has it; Fresh always asks.
 //
 // Reading and changing are different calls. A read changes nothing but the time
-// of last use. Update runs a function on the
-// data and swaps the result in if nobody else was faster, else runs it again:
-// no locks and no lost update. Reads never wait for anybody, and updates of one
-// session take turns inside a process where they would only race.
+// of last use. Update runs a function on the data and swaps the result in if
+// nobody else was faster, else runs it again: no locks and no lost update. Reads
+// never wait for anybody, and updates of one session take turns inside a process
+// where they would only race.
 //
 // # What it promises
 //

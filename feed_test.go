@@ -33,18 +33,7 @@ func TestNobodyOutlivesAMassRevocationBehindANearCache(t *testing.T) {
 		}
 		_, web := site(t, near, nil, nil)
 		time.Sleep(time.Second)
-		var some []*browser
-		for i := range 70_000 {
-			if i%100 == 0 {
-				b := &browser{web, map[string]string{}}
-				b.login(t, "ann")
-				some = append(some, b)
-				continue
-			}
-			if _, err := store.Insert(t.Context(), roam.Record{ID: roam.ID{6: 0x40, 8: 0x80, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}, User: "ann", Idle: time.Hour, Lifetime: time.Hour}); err != nil {
-				t.Fatal(err)
-			}
-		}
+		some := crowd(t, store, web)
 		time.Sleep(time.Second)
 		if _, err := store.EndUser(t.Context(), "ann", roam.Revoked); err != nil { // by another server
 			t.Fatal(err)

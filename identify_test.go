@@ -308,23 +308,30 @@ func TestR029ASealPastItsDeadlineDecidesNothing(t *testing.T) {
 	})
 }
 
+// crowd makes 70 thousand sessions of ann's, more than a server remembers ends
+// of, and returns the browsers that have one in a hundred of them.
+func crowd(t *testing.T, store roam.Store, web *roam.Web[Cart]) (some []*browser) {
+	t.Helper()
+	for i := range 70_000 {
+		if i%100 == 0 {
+			b := &browser{web, map[string]string{}}
+			b.login(t, "ann")
+			some = append(some, b)
+			continue
+		}
+		if _, err := store.Insert(t.Context(), roam.Record{ID: roam.ID{6: 0x40, 8: 0x80, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}, User: "ann", Idle: time.Hour, Lifetime: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return some
+}
+
 // More ends than a server remembers: what it forgets it asks for.
 func TestMassRevocationIsSeenInFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := roam.NewMemStore()
 		m, web := site(t, store, nil, sealedWeb)
-		var some []*browser
-		for i := range 70_000 {
-			if i%100 == 0 {
-				b := &browser{web, map[string]string{}}
-				b.login(t, "ann")
-				some = append(some, b)
-				continue
-			}
-			if _, err := store.Insert(t.Context(), roam.Record{ID: roam.ID{6: 0x40, 8: 0x80, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}, User: "ann", Idle: time.Hour, Lifetime: time.Hour}); err != nil {
-				t.Fatal(err)
-			}
-		}
+		some := crowd(t, store, web)
 		if n, err := m.RevokeUser(t.Context(), "ann", roam.Revoked); n != 70_000 || err != nil {
 			t.Fatal(n, err)
 		}

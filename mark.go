@@ -64,9 +64,10 @@ const (
 	maxMark    = 1024
 )
 
-// marks are buffers of two halves: what is passed to a Sealer cannot be on the
+// halves are buffers for what is sealed in cookies, marks and tickets: the value
+// in one half, its seal in the other. What is passed to a Sealer cannot be on the
 // stack.
-var marks = sync.Pool{New: func() any { return new([2 * maxMark]byte) }}
+var halves = sync.Pool{New: func() any { return new([2 * maxMark]byte) }}
 
 // encodeMark returns the text of the mark of a session.
 func encodeMark(s Sealer, aad []byte, tok Token, r *Record) string {
@@ -77,8 +78,8 @@ func encodeMark(s Sealer, aad []byte, tok Token, r *Record) string {
 		b = binary.AppendUvarint(b, r.Epoch)
 		return base64.RawURLEncoding.EncodeToString(b)
 	}
-	buf := marks.Get().(*[2 * maxMark]byte)
-	defer marks.Put(buf)
+	buf := halves.Get().(*[2 * maxMark]byte)
+	defer halves.Put(buf)
 	f := factOf(r)
 	b := append(buf[:0:maxMark], tok.id[:]...)
 	b = append(b, tok.proof[:16]...)
@@ -107,8 +108,8 @@ func parse(s Sealer, aad []byte, token, text string, strict bool, f *fact, facts
 	if token == "" || s == nil && strict {
 		return Token{}
 	}
-	buf := marks.Get().(*[2 * maxMark]byte)
-	defer marks.Put(buf)
+	buf := halves.Get().(*[2 * maxMark]byte)
+	defer halves.Put(buf)
 	raw, fine := buf[:maxMark], false
 	if text != "" && len(text) <= maxMark {
 		n, err := base64.RawURLEncoding.Decode(raw, []byte(text))

@@ -9,7 +9,6 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -86,7 +85,7 @@ const (
 	// The times are in microseconds since 1970, big-endian.
 	ticketLayout = 1
 	ticketLen    = 1 + 16 + 1 + 8 + 8
-	maxTicket    = 1024 // of the cookie, in bytes; ours are under 512
+	maxTicket    = maxMark // of the cookie, in bytes; ours are under 512
 
 	ticketLifetime = 12 * time.Hour
 
@@ -97,10 +96,6 @@ const (
 
 // ticketText has one text for each ticket.
 var ticketText = base64.RawURLEncoding.Strict()
-
-// ticketBuffers are for reading tickets: what a text encodes, and what that has
-// sealed. What is passed to a Sealer cannot be on the stack.
-var ticketBuffers = sync.Pool{New: func() any { return new([2 * maxTicket]byte) }}
 
 // NewTickets returns tickets, or an error if the options contradict each other.
 // They are the same options that a [Web] takes, of which Sealer is required;
@@ -237,8 +232,8 @@ func (t *Tickets) open(text string) (who Identity, now time.Time) {
 	if text == "" || len(text) > maxTicket {
 		return who, now
 	}
-	buf := ticketBuffers.Get().(*[2 * maxTicket]byte)
-	defer ticketBuffers.Put(buf)
+	buf := halves.Get().(*[2 * maxMark]byte)
+	defer halves.Put(buf)
 	n, err := ticketText.Decode(buf[:maxTicket], []byte(text))
 	if err != nil || n != ticketText.DecodedLen(len(text)) { // newlines are skipped, and so missing
 		return who, now
